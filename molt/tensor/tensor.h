@@ -8,8 +8,8 @@
 #include <string>
 #include <vector>
 
+#include "molt/device/dtype.h"
 #include "molt/device/memory.h"
-#include "molt/tensor/dtype.h"
 
 namespace molt {
 

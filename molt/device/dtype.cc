@@ -1,4 +1,4 @@
-#include "molt/tensor/dtype.h"
+#include "molt/device/dtype.h"
 
 namespace molt {
 
