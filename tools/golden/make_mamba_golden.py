@@ -14,10 +14,11 @@ common.fix_hash_seed()
 
 import torch
 import torch.nn.functional as F
-from transformers import AutoModelForCausalLM
 
 import cases
+import lora_golden
 import mamba_reference
+import training_golden
 from common import GOLDEN, max_abs, peer_in_float64, save_tensors, to_float64, write_case_json
 
 MAMBA = GOLDEN / "mamba"
@@ -115,7 +116,10 @@ def main(argv):
     wanted = argv or list(cases.CONFIGS)
     for case in wanted:
         shutil.rmtree(MAMBA / case, ignore_errors=True)
-        make_base(case)
+        model, stream = make_base(case)
+        if case != "no_conv_bias":
+            lora_golden.make_all(MAMBA, case, model, stream)
+            training_golden.make_all(MAMBA, case, model, stream)
 
 
 if __name__ == "__main__":
