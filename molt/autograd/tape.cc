@@ -1,0 +1,80 @@
+#include "molt/autograd/tape.h"
+
+#include <algorithm>
+#include <atomic>
+#include <unordered_set>
+
+#include "molt/autograd/recompute.h"
+#include "molt/base/error.h"
+
+namespace molt {
+namespace {
+
+thread_local bool enabled = true;
+
+}  // namespace
+
+NoGrad::NoGrad() : before_(enabled) { enabled = false; }
+NoGrad::~NoGrad() { enabled = before_; }
+bool grad_enabled() { return enabled; }
+
+bool detail::exchange_grad_enabled(bool value) { return std::exchange(enabled, value); }
+
+namespace detail {
+
+uint64_t next_sequence() {
+  static std::atomic<uint64_t> counter{0};
+  return ++counter;
+}
+
+std::shared_ptr<GradNode> output_node(const Tensor& value, const std::shared_ptr<TapeRecord>& record,
+                                      IndexSetPtr rows) {
+  auto node = std::make_shared<GradNode>();
+  node->shape = value.shape();
+  if (rows) node->shape[0] = static_cast<int64_t>(rows->size());
+  node->dtype = value.dtype() == Dtype::kF64 ? Dtype::kF64 : Dtype::kF32;
+  node->device = value.device();
+  node->rows = std::move(rows);
+  node->producer = record;
+  record->outputs.push_back(node);
+  return node;
+}
+
+}  // namespace detail
+
+void backward(const Var& root, Tensor seed) {
+  MOLT_CHECK(root.needs_grad(), "backward: nothing behind this value is trainable");
+  if (!seed.defined()) {
+    seed = Tensor::empty(root.value().shape(), root.node()->dtype, root.node()->device);
+    seed.fill(1);
+  }
+  detail::give_grad(*root.node(), std::move(seed));
+
+  auto producer_of = [](const GradNode& node) { return node.parent ? node.parent->producer : node.producer; };
+  std::vector<std::shared_ptr<TapeRecord>> order;
+  std::unordered_set<const TapeRecord*> seen;
+  std::vector<std::shared_ptr<TapeRecord>> pending = {producer_of(*root.node())};
+  while (!pending.empty()) {
+    auto record = std::move(pending.back());
+    pending.pop_back();
+    if (!record || !seen.insert(record.get()).second) continue;
+    for (const auto& input : record->inputs) {
+      if (input) pending.push_back(producer_of(*input));
+    }
+    order.push_back(std::move(record));
+  }
+  std::sort(order.begin(), order.end(), [](const auto& a, const auto& b) { return a->sequence < b->sequence; });
+  NoGrad no_grad;
+  while (!order.empty()) {
+    const auto record = std::move(order.back());
+    order.pop_back();
+    record->run_backward();
+    // The nodes of its outputs may outlive this call in somebody's Var; they must not keep the op's tensors alive.
+    for (const auto& weak : record->outputs) {
+      if (const auto node = weak.lock()) node->producer.reset();
+    }
+    record->inputs.clear();
+  }
+}
+
+}  // namespace molt
