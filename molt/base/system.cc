@@ -146,7 +146,10 @@ int affinity_cores() {
 }  // namespace
 
 ProcessMemory process_memory() {
-  return {kilobytes("/proc/self/status", "VmRSS:"), kilobytes("/proc/self/status", "VmHWM:")};
+  ProcessMemory use{kilobytes("/proc/self/status", "VmRSS:"), kilobytes("/proc/self/status", "VmHWM:")};
+  rusage usage{};  // some sandboxes leave VmHWM out
+  if (use.peak == 0 && ::getrusage(RUSAGE_SELF, &usage) == 0) use.peak = int64_t{usage.ru_maxrss} * 1024;
+  return use;
 }
 
 MemoryLimit memory_limit(const std::string& root) {
