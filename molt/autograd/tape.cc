@@ -53,13 +53,18 @@ void backward(const Var& root, Tensor seed) {
   auto producer_of = [](const GradNode& node) { return node.parent ? node.parent->producer : node.producer; };
   std::vector<std::shared_ptr<TapeRecord>> order;
   std::unordered_set<const TapeRecord*> seen;
+  // Consumers alone keep a value's node, and they go one by one; a gradient must wait there for its producer. A slice
+  // also remembers which columns it wrote. Nodes are empty once their producer ran, so all may stay to the end.
+  std::vector<std::shared_ptr<GradNode>> nodes;
   std::vector<std::shared_ptr<TapeRecord>> pending = {producer_of(*root.node())};
   while (!pending.empty()) {
     auto record = std::move(pending.back());
     pending.pop_back();
     if (!record || !seen.insert(record.get()).second) continue;
     for (const auto& input : record->inputs) {
-      if (input) pending.push_back(producer_of(*input));
+      if (!input) continue;
+      pending.push_back(producer_of(*input));
+      nodes.push_back(input);
     }
     order.push_back(std::move(record));
   }
