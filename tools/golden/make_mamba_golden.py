@@ -18,6 +18,7 @@ import torch.nn.functional as F
 import cases
 import lora_golden
 import mamba_reference
+import sdt_reference
 import training_golden
 from common import GOLDEN, max_abs, peer_in_float64, save_tensors, to_float64, write_case_json
 
@@ -120,6 +121,8 @@ def main(argv):
         if case != "no_conv_bias":
             lora_golden.make_all(MAMBA, case, model, stream)
             training_golden.make_all(MAMBA, case, model, stream)
+        if case == "tied_small":
+            sdt_reference.make(case)
 
 
 if __name__ == "__main__":
