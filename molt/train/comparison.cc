@@ -1,0 +1,209 @@
+// The page that sets several methods side by side.
+#include <algorithm>
+#include <cmath>
+
+#include "molt/base/format.h"
+#include "molt/base/str.h"
+#include "molt/train/chart.h"
+#include "molt/train/html.h"
+#include "molt/train/report.h"
+#include "molt/train/sections.h"
+
+namespace molt::train {
+namespace {
+
+std::optional<double> share_of(const MethodResult& m) {
+  if (m.total_parameters <= 0 || m.trainable_parameters <= 0) return std::nullopt;
+  return static_cast<double>(m.trainable_parameters) / static_cast<double>(m.total_parameters);
+}
+
+std::optional<double> score_of(const MethodResult& m, const std::string& name) {
+  for (const auto& [metric, value] : m.scores) {
+    if (metric == name) return value;
+  }
+  return std::nullopt;
+}
+
+std::optional<double> positive(double value) { return value > 0 ? std::optional<double>(value) : std::nullopt; }
+
+/// One column of the table: what it holds, how it is written, which end is better.
+struct Column {
+  std::string name;
+  std::vector<std::optional<double>> values;
+  std::string (*text)(double);
+  bool lower;
+  bool bar = false;  // a bar below the value, for the score that counts
+};
+
+std::vector<Column> columns_of(const ComparisonReport& r, const std::string& main_score) {
+  std::vector<Column> columns;
+  auto add = [&](const std::string& name, auto value, std::string (*text)(double), bool lower, bool bar = false) {
+    Column column{name, {}, text, lower, bar};
+    for (const MethodResult& m : r.methods)
+      column.values.push_back(m.failure.empty() ? value(m) : std::optional<double>());
+    const bool any =
+        std::any_of(column.values.begin(), column.values.end(), [](const auto& v) { return v.has_value(); });
+    if (any) columns.push_back(std::move(column));
+  };
+  auto add_score = [&](const std::string& name) {
+    add(
+        name, [&](const MethodResult& m) { return score_of(m, name); }, metric_text, lower_is_better(name),
+        name == main_score);
+  };
+  add_score(main_score);
+  std::vector<std::string> others;
+  for (const MethodResult& m : r.methods) {
+    for (const auto& [name, value] : m.scores) {
+      if (name != main_score && std::find(others.begin(), others.end(), name) == others.end()) others.push_back(name);
+    }
+  }
+  for (const std::string& name : others) add_score(name);
+  add(
+      "eval loss", [](const MethodResult& m) { return m.eval_loss; }, metric_text, true);
+  add(
+      "trainable", [](const MethodResult& m) { return positive(static_cast<double>(m.trainable_parameters)); },
+      [](double v) { return format_integer(static_cast<int64_t>(v)); }, true);
+  add(
+      "share", [](const MethodResult& m) { return share_of(m); }, format_percent, true);
+  add(
+      "time", [](const MethodResult& m) { return positive(m.seconds); }, format_duration, true);
+  add(
+      "tokens/s", [](const MethodResult& m) { return positive(m.tokens_per_second); }, format_count, false);
+  add(
+      "peak memory", [](const MethodResult& m) { return positive(static_cast<double>(m.peak_memory_bytes)); },
+      [](double v) { return format_bytes(static_cast<int64_t>(v)); }, true);
+  return columns;
+}
+
+/// Bars start where the axis of a chart would: at 0, or below the smallest value when all lie close together.
+double bar_share(const Column& column, double value) {
+  double lo = value, hi = value;
+  for (const auto& v : column.values) {
+    if (v && std::isfinite(*v)) lo = std::min(lo, *v), hi = std::max(hi, *v);
+  }
+  if (lo > hi * 0.6 && hi > lo)
+    lo -= (hi - lo) * 0.5;
+  else
+    lo = std::min(lo, 0.0);
+  return hi > lo ? std::clamp((value - lo) / (hi - lo), 0.0, 1.0) : 1.0;
+}
+
+std::string colour_of(size_t i) { return str("s", i % 8); }
+
+std::string table_section(const ComparisonReport& r, const std::vector<Column>& columns) {
+  std::string out = "<h2>Results</h2>\n<div class=\"panel\"><table><thead><tr><th>Method</th>";
+  for (const Column& column : columns) out += str("<th class=\"num\">", escape_html(column.name), "</th>");
+  out += "</tr></thead><tbody>\n";
+  for (size_t i = 0; i < r.methods.size(); ++i) {
+    const MethodResult& m = r.methods[i];
+    std::string name = escape_html(m.name);
+    if (!m.link.empty()) name = str("<a href=\"", escape_html(m.link), "\">", name, "</a>");
+    out += str("<tr><td><div class=\"method\"><span class=\"dot ", colour_of(i), "\"></span><div><strong>", name,
+               "</strong>");
+    if (!m.detail.empty()) out += str("<small>", escape_html(m.detail), "</small>");
+    out += "</div></div></td>";
+    if (!m.failure.empty()) {
+      out += str("<td class=\"failed\" colspan=\"", std::max<size_t>(1, columns.size()), "\">", escape_html(m.failure),
+                 "</td></tr>\n");
+      continue;
+    }
+    for (const Column& column : columns) {
+      out += "<td class=\"num\">";
+      if (const auto& value = column.values[i]) {
+        const bool best = best_in_column(column.values, column.lower) == i;
+        const std::string text = escape_html(column.text(*value));
+        out += best ? str("<span class=\"best\">", text, "</span>") : text;
+        if (column.bar && std::isfinite(*value))
+          out += str("<span class=\"under ", colour_of(i),
+                     "\"><i style=\"width:", format_fixed(bar_share(column, *value) * 100, 1), "%\"></i></span>");
+      }
+      out += "</td>";
+    }
+    out += "</tr>\n";
+  }
+  return out + "</tbody></table></div>\n";
+}
+
+std::vector<Card> summary(const ComparisonReport& r, const std::vector<Column>& columns) {
+  std::vector<Card> cards;
+  auto best_card = [&](const std::string& column_name, const std::string& title, bool main) {
+    for (const Column& column : columns) {
+      if (column.name != column_name) continue;
+      if (const auto best = best_in_column(column.values, column.lower)) {
+        const double value = *column.values[*best];
+        cards.push_back({title, column.text(value), r.methods[*best].name,
+                         column.name == "share" ? std::optional<double>(value) : std::nullopt, main});
+      }
+      return;
+    }
+  };
+  for (const Column& column : columns) {
+    if (column.bar) best_card(column.name, "Best " + column.name, true);
+  }
+  best_card("eval loss", "Lowest eval loss", false);
+  best_card("share", "Fewest trainable", false);
+  best_card("time", "Shortest training", false);
+  best_card("peak memory", "Least memory", false);
+  return cards;
+}
+
+std::string overlay(const ComparisonReport& r, const std::string& title, const std::string& unit,
+                    Curve MethodResult::*curve, bool smooth) {
+  LineChart chart;
+  chart.title = title, chart.unit = unit;
+  chart.width = smooth ? 1080 : 520, chart.height = smooth ? 340 : 340;
+  for (size_t i = 0; i < r.methods.size(); ++i) {
+    const Curve& points = r.methods[i].*curve;
+    const Curve shown = smooth ? smoothed(points, 2 * smoothing_radius(points.size())) : points;
+    chart.series.push_back({r.methods[i].name, shown, static_cast<int>(i),
+                            smooth ? ChartSeries::Style::kLine : ChartSeries::Style::kDots});
+  }
+  return line_chart(chart);
+}
+
+std::string charts_section(const ComparisonReport& r, const std::string& main_score) {
+  ScatterChart scatter;
+  scatter.title = main_score + " against trainable share";
+  scatter.y_label = lower_is_better(main_score) ? "lower is better" : "higher is better";
+  scatter.x_label = "% trainable";
+  scatter.lower_y_is_better = lower_is_better(main_score);
+  for (size_t i = 0; i < r.methods.size(); ++i) {
+    const MethodResult& m = r.methods[i];
+    const auto share = share_of(m), score = score_of(m, main_score);
+    if (!share || !score || !m.failure.empty()) continue;
+    scatter.points.push_back(
+        {m.name,
+         *share * 100,
+         *score,
+         static_cast<int>(i),
+         {str(main_score, " ", metric_text(*score)),
+          str(format_integer(m.trainable_parameters), " trainable (", format_percent(*share), ")")}});
+  }
+  std::string wide = overlay(r, "Training loss", "smoothed, nats per labelled token", &MethodResult::train_loss, true);
+  if (!wide.empty()) wide.insert(wide.find("class=\"chart") + 12, " wide");
+  const std::string all =
+      scatter_chart(scatter) +
+      overlay(r, "Evaluation loss", "nats per labelled token", &MethodResult::eval_loss_curve, false) + wide;
+  return all.empty() ? "" : str("<h2>Curves</h2>\n<div class=\"charts\">", all, "</div>\n");
+}
+
+}  // namespace
+
+std::string report_page(const ComparisonReport& r) {
+  const std::string title = r.title.empty() ? "A comparison of methods" : r.title;
+  std::string main_score = r.score_name;
+  for (const MethodResult& m : r.methods) {
+    if (main_score.empty() && !m.scores.empty()) main_score = m.scores[0].first;
+  }
+  const std::vector<Column> columns = columns_of(r, main_score);
+  const auto failed =
+      std::count_if(r.methods.begin(), r.methods.end(), [](const MethodResult& m) { return !m.failure.empty(); });
+  const std::string status = failed > 0 ? str(failed, " of ", r.methods.size(), " failed") : "";
+  std::string body =
+      header_section(title, status, failed == 0, {r.model, r.task, str(r.methods.size(), " methods"), r.created});
+  body += "<main>\n" + cards_section(summary(r, columns)) + table_section(r, columns) + charts_section(r, main_score) +
+          background_section(r.recipe, r.environment) + "</main>\n" + footer_section(r.created);
+  return html_page(title, body);
+}
+
+}  // namespace molt::train

@@ -1,0 +1,59 @@
+#include "molt/train/curve.h"
+
+#include <algorithm>
+#include <cmath>
+
+#include "molt/base/error.h"
+
+namespace molt::train {
+namespace {
+
+Curve finite(const Curve& curve) {
+  Curve out;
+  out.reserve(curve.size());
+  std::copy_if(curve.begin(), curve.end(), std::back_inserter(out),
+               [](const CurvePoint& p) { return std::isfinite(p.step) && std::isfinite(p.value); });
+  return out;
+}
+
+}  // namespace
+
+Curve smoothed(const Curve& curve, size_t radius) {
+  const Curve points = finite(curve);
+  if (radius == 0 || points.empty()) return points;
+  std::vector<double> sums(points.size() + 1, 0);
+  for (size_t i = 0; i < points.size(); ++i) sums[i + 1] = sums[i] + points[i].value;
+  Curve out = points;
+  for (size_t i = 0; i < points.size(); ++i) {
+    const size_t reach = std::min({radius, i, points.size() - 1 - i});
+    out[i].value = (sums[i + reach + 1] - sums[i - reach]) / static_cast<double>(2 * reach + 1);
+  }
+  return out;
+}
+
+size_t smoothing_radius(size_t points) { return points < 30 ? 0 : std::max<size_t>(1, points / 40); }
+
+Curve thinned(const Curve& curve, size_t buckets) {
+  const Curve points = finite(curve);
+  if (buckets == 0 || points.size() <= 2 * buckets) return points;
+  Curve out{points.front()};
+  for (size_t b = 0; b < buckets; ++b) {
+    const auto from = points.begin() + static_cast<std::ptrdiff_t>(b * points.size() / buckets);
+    const auto to = points.begin() + static_cast<std::ptrdiff_t>((b + 1) * points.size() / buckets);
+    auto [low, high] = std::minmax_element(from, to, [](const auto& p, const auto& q) { return p.value < q.value; });
+    if (high < low) std::swap(low, high);
+    out.push_back(*low);
+    if (high != low) out.push_back(*high);
+  }
+  out.push_back(points.back());
+  return out;
+}
+
+double quantile(std::vector<double> values, double share) {
+  MOLT_CHECK(!values.empty(), "quantile: no values");
+  const auto at = static_cast<size_t>(std::llround(share * static_cast<double>(values.size() - 1)));
+  std::nth_element(values.begin(), values.begin() + static_cast<std::ptrdiff_t>(at), values.end());
+  return values[at];
+}
+
+}  // namespace molt::train

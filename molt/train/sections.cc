@@ -1,0 +1,76 @@
+#include "molt/train/sections.h"
+
+#include <cmath>
+
+#include "molt/base/format.h"
+#include "molt/base/str.h"
+#include "molt/train/html.h"
+#include "molt/train/page_style.h"
+
+namespace molt::train {
+
+std::string cards_section(const std::vector<Card>& cards) {
+  std::string out = "<section class=\"cards\">\n";
+  for (const Card& card : cards) {
+    out += str("<div class=\"card", card.main ? " main" : "", "\"><div class=\"name\">", escape_html(card.name),
+               "</div><div class=\"value", card.value.size() > 14 ? " long" : "", "\">", escape_html(card.value),
+               "</div>");
+    if (!card.more.empty()) out += str("<div class=\"more\">", escape_html(card.more), "</div>");
+    if (card.share)
+      out += str("<div class=\"meter\"><i style=\"width:", format_fixed(*card.share * 100, 2), "%\"></i></div>");
+    out += "</div>\n";
+  }
+  return out + "</section>\n";
+}
+
+std::string header_section(const std::string& title, const std::string& status, bool ok,
+                           const std::vector<std::string>& chips) {
+  std::string out =
+      str("<header class=\"top\">", kPageMark, "<div><h1>", escape_html(title), "</h1><div class=\"chips\">");
+  if (!status.empty()) out += str("<span class=\"chip ", ok ? "ok" : "bad", "\">", escape_html(status), "</span>");
+  for (const std::string& chip : chips) {
+    if (!chip.empty()) out += str("<span class=\"chip\">", escape_html(chip), "</span>");
+  }
+  return out + "</div></div></header>\n";
+}
+
+std::string background_section(const std::string& recipe, const Facts& environment) {
+  if (recipe.empty() && environment.empty()) return "";
+  std::string out = "<h2>How it was made</h2>\n<div class=\"two\">";
+  if (!environment.empty()) {
+    out += "<details class=\"panel\" open><summary>Environment</summary><dl>";
+    for (const auto& [name, value] : environment)
+      out += str("<dt>", escape_html(name), "</dt><dd>", escape_html(value), "</dd>");
+    out += "</dl></details>";
+  }
+  if (!recipe.empty())
+    out += str("<details class=\"panel\"><summary>Recipe <span>as resolved</span></summary>", yaml_block(recipe),
+               "</details>");
+  return out + "</div>\n";
+}
+
+std::string footer_section(const std::string& created) {
+  return str("<footer>Written by molt ", MOLT_VERSION, created.empty() ? "" : " on ", escape_html(created),
+             ". This page is complete in itself.</footer>\n");
+}
+
+std::string of_total(int64_t part, int64_t total) {
+  return total > 0 ? str(format_integer(part), " of ", format_integer(total)) : format_integer(part);
+}
+
+std::string metric_text(double value) { return format_significant(value, 4); }
+
+std::optional<size_t> best_in_column(const std::vector<std::optional<double>>& column, bool lower) {
+  std::optional<size_t> best;
+  size_t finite = 0;
+  bool differ = false;
+  for (size_t i = 0; i < column.size(); ++i) {
+    if (!column[i] || !std::isfinite(*column[i])) continue;
+    ++finite;
+    if (best && *column[i] != *column[*best]) differ = true;
+    if (!best || (lower ? *column[i] < *column[*best] : *column[i] > *column[*best])) best = i;
+  }
+  return finite > 1 && differ ? best : std::nullopt;
+}
+
+}  // namespace molt::train
