@@ -126,6 +126,14 @@ TEST(Tokenizer, SpecialTokensAreFoundOrKeptAsText) {
   EXPECT_EQ(t.id_to_token(262), std::nullopt);
 }
 
+TEST(Tokenizer, AddedTokensAreDecodedAsWritten) {
+  // \u00E9 is also how the byte alphabet spells the byte 0xE9, which is what Hugging Face's decoder makes of it.
+  Json json = small_tokenizer();
+  json["added_tokens"].push_back({{"id", 262}, {"content", "caf\u00E9"}});
+  EXPECT_EQ(parse(json).encode("hellocafe\u0301"), (Ids{259, 262}));
+  EXPECT_EQ(parse(json).decode({259, 262}), "hellocaf\u00E9");
+}
+
 TEST(Tokenizer, NormalisesToFormC) {
   const Tokenizer t = parse(small_tokenizer());
   EXPECT_EQ(t.decode(t.encode("e\u0301 \u1100\u1161\u11A8")), "\u00E9 \uAC01");
