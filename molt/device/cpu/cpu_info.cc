@@ -1,0 +1,52 @@
+// What Highway and oneDNN found on this processor.
+#include "molt/device/cpu_info.h"
+
+#include "molt/base/str.h"
+#include "molt/device/cpu/dnnl.h"
+#include "molt/device/cpu/parallel.h"
+
+#include "molt/device/cpu/simd.h"
+#undef HWY_TARGET_INCLUDE
+#define HWY_TARGET_INCLUDE "molt/device/cpu/cpu_info.cc"
+#include <hwy/foreach_target.h>
+#include <hwy/highway.h>
+
+HWY_BEFORE_NAMESPACE();
+namespace molt::HWY_NAMESPACE {
+namespace {
+const char* target_name() { return hwy::TargetName(HWY_TARGET); }
+}  // namespace
+}  // namespace molt::HWY_NAMESPACE
+HWY_AFTER_NAMESPACE();
+
+#if HWY_ONCE
+namespace molt {
+namespace {
+HWY_EXPORT(target_name);
+}  // namespace
+
+CpuInfo cpu_info() {
+  CpuInfo info;
+  info.simd = (*MOLT_BEST_TARGET(target_name))();
+  info.matmul = onednn::isa_name();
+  const dnnl_version_t* v = dnnl_version();
+  info.onednn = str(v->major, '.', v->minor, '.', v->patch);
+  info.bf16 = bf16_supported();
+  info.amx = onednn::has_amx();
+  info.threads = compute_threads();
+  return info;
+}
+
+bool bf16_supported() {
+  static const bool supported = onednn::has_bf16();
+  return supported;
+}
+
+int compute_threads() { return thread_count(); }
+void set_compute_threads(int threads) {
+  MOLT_CHECK(threads >= 1, "threads: must be at least 1, got ", threads);
+  set_thread_count(threads);
+}
+
+}  // namespace molt
+#endif

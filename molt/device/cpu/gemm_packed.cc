@@ -1,0 +1,290 @@
+// Frozen weights in oneDNN's layouts.
+#include <algorithm>
+#include <map>
+#include <mutex>
+#include <new>
+#include <tuple>
+
+#include "molt/device/convert.h"
+#include "molt/device/cpu/dnnl.h"
+#include "molt/device/cpu/parallel.h"
+#include "molt/device/cpu_info.h"
+#include "molt/device/gemm.h"
+#include "molt/device/memory.h"
+
+namespace molt {
+namespace {
+
+/// A dense matrix in pooled memory.
+struct Scratch {
+  Scratch(int64_t rows, int64_t cols, Dtype dtype)
+      : block(Block::allocate(Device::kCpu, static_cast<size_t>(rows * cols) * dtype_size(dtype))),
+        view{block->data(), rows, cols, cols, dtype} {}
+  std::shared_ptr<Block> block;
+  Matrix view;
+};
+
+/// More shapes than this at once (prompts of every length) start the collection anew; oneDNN keeps its own cache below.
+constexpr size_t kMaxPrimitives = 64;
+
+/// A weight in one direction, as the (K,N) factor of src (M,K) · weights (K,N).
+class Side {
+ public:
+  /// `transposed` says that W as stored is (N,K).
+  Side(int64_t k, int64_t n, bool transposed, Dtype dtype, int64_t rows_hint)
+      : k_(k),
+        n_(n),
+        dtype_(dtype),
+        plain_({k, n}, onednn::data_type(dtype), transposed ? onednn::Tag::ba : onednn::Tag::ab) {
+    const onednn::Product product{
+        .m = std::max<int64_t>(rows_hint, 1), .k = k, .n = n, .src = dtype, .dst = Dtype::kF32};
+    desc_ = onednn::matmul(product, onednn::Desc({k, n}, onednn::data_type(dtype), onednn::Tag::any)).weights_desc();
+    if (!onednn::blocked_layout(desc_, layout_)) {
+      desc_ = plain_;
+      onednn::blocked_layout(desc_, layout_);
+    }
+    block_ = Block::allocate(Device::kCpu, desc_.get_size());
+  }
+
+  /// Fills the packed copy from the plain weight.
+  void pack(const void* plain) {
+    onednn::guarded("gemm: pack", [&] {
+      dnnl::memory from(plain_, onednn::engine(), const_cast<void*>(plain));
+      dnnl::memory to(desc_, onednn::engine(), block_->data());
+      dnnl::reorder(from, to).execute(onednn::stream(), from, to);
+      onednn::stream().wait();
+    });
+  }
+
+  /// y = x · weights, all types as oneDNN takes them, rows dense.
+  void run(const ConstMatrix& x, const Matrix& y, const void* bias, bool accumulate) const {
+    const std::shared_ptr<const Ready> ready = prepare(x.rows, y.dtype, bias != nullptr, accumulate);
+    onednn::guarded("gemm", [&] {
+      const dnnl::engine& engine = onednn::engine();
+      std::shared_ptr<Block> scratch;
+      if (ready->scratch_bytes) scratch = Block::allocate(Device::kCpu, ready->scratch_bytes);
+      std::unordered_map<int, dnnl::memory> arguments{{DNNL_ARG_SRC, {ready->src, engine, const_cast<void*>(x.data)}},
+                                                      {DNNL_ARG_WEIGHTS, {desc_, engine, block_->data()}},
+                                                      {DNNL_ARG_DST, {ready->dst, engine, y.data}}};
+      if (bias) arguments.emplace(DNNL_ARG_BIAS, dnnl::memory(ready->bias, engine, const_cast<void*>(bias)));
+      if (scratch) arguments.emplace(DNNL_ARG_SCRATCHPAD, dnnl::memory(ready->scratch, engine, scratch->data()));
+      ready->primitive.execute(onednn::stream(), arguments);
+      onednn::stream().wait();
+    });
+  }
+
+  /// out = W row `index` (a row of W is a column here where it is stored transposed), n elements from the packed copy.
+  template <class Packed, class Out>
+  void read_row(int64_t index, bool transposed, Out* out) const {
+    const auto* data = static_cast<const Packed*>(block_->data()) + layout_.base;
+    const std::vector<int64_t>& along = transposed ? layout_.row : layout_.col;
+    data += (transposed ? layout_.col : layout_.row)[static_cast<size_t>(index)];
+    for (size_t i = 0; i < along.size(); ++i) out[i] = static_cast<Out>(static_cast<float>(data[along[i]]));
+  }
+
+  std::string kernel_name(int64_t rows) const {
+    return onednn::matmul({.m = rows, .k = k_, .n = n_, .src = dtype_, .dst = Dtype::kF32}, desc_).impl_info_str();
+  }
+  size_t bytes() const { return block_->bytes(); }
+
+ private:
+  struct Ready {
+    dnnl::matmul primitive;
+    onednn::Desc src, dst, bias, scratch;
+    size_t scratch_bytes;
+  };
+
+  std::shared_ptr<const Ready> prepare(int64_t rows, Dtype dst, bool bias, bool accumulate) const {
+    std::lock_guard lock(mutex_);
+    const auto key = std::make_tuple(rows, dst, bias, accumulate);
+    if (const auto found = ready_.find(key); found != ready_.end()) return found->second;
+    if (ready_.size() >= kMaxPrimitives) ready_.clear();
+    const auto pd = onednn::matmul(
+        {.m = rows, .k = k_, .n = n_, .src = dtype_, .dst = dst, .bias = bias, .accumulate = accumulate}, desc_);
+    return ready_[key] = onednn::guarded("gemm", [&] {
+             return std::make_shared<const Ready>(Ready{dnnl::matmul(pd), pd.src_desc(), pd.dst_desc(), pd.bias_desc(),
+                                                        pd.scratchpad_desc(), pd.scratchpad_desc().get_size()});
+           });
+  }
+
+  int64_t k_, n_;
+  Dtype dtype_;
+  onednn::Desc plain_, desc_;
+  onednn::BlockedLayout layout_;
+  std::shared_ptr<Block> block_;
+  mutable std::mutex mutex_;
+  mutable std::map<std::tuple<int64_t, Dtype, bool, bool>, std::shared_ptr<const Ready>> ready_;
+};
+
+}  // namespace
+
+struct PackedMatrix::Impl {
+  int64_t outputs = 0, inputs = 0;
+  Dtype compute = Dtype::kF32;  // what the caller asked for
+  Dtype packed = Dtype::kF32;   // type of the packed copies
+  bool has_forward = false, has_backward = false;
+  std::unique_ptr<Side> forward, backward;  // none under f64
+  std::shared_ptr<Block> plain;             // f64 only
+
+  void pack(const ConstMatrix& weight) {
+    MOLT_CHECK(weight.rows == outputs && weight.cols == inputs, "gemm: a weight of (", weight.rows, ", ", weight.cols,
+               ") for one of (", outputs, ", ", inputs, ")");
+    if (compute == Dtype::kF64) {
+      plain = Block::allocate(Device::kCpu, static_cast<size_t>(outputs * inputs) * sizeof(double));
+      return convert(weight, {plain->data(), outputs, inputs, inputs, Dtype::kF64});
+    }
+    const bool round = compute == Dtype::kBf16 && packed == Dtype::kF32 && weight.dtype != Dtype::kBf16;
+    if (weight.dtype == packed && weight.dense() && !round) return pack_sides(weight.data);
+    // Not from the pool: it would keep the memory of the largest weight for good.
+    const std::unique_ptr<char[]> copy(new char[static_cast<size_t>(outputs * inputs) * dtype_size(packed)]);
+    const Matrix dense{copy.get(), outputs, inputs, inputs, packed};
+    if (round) {
+      const std::unique_ptr<char[]> rounded(new char[static_cast<size_t>(outputs * inputs) * sizeof(bf16)]);
+      const Matrix narrow{rounded.get(), outputs, inputs, inputs, Dtype::kBf16};
+      convert(weight, narrow);
+      convert(narrow, dense);
+    } else {
+      convert(weight, dense);
+    }
+    pack_sides(copy.get());
+  }
+
+  void pack_sides(const void* dense) {
+    if (forward) forward->pack(dense);
+    if (backward) backward->pack(dense);
+  }
+
+  /// Brings operands into the form Side::run takes, and its result to where the caller wants it.
+  void product(const Side& side, const ConstMatrix& x, const Matrix& y, const void* bias, bool accumulate) const {
+    if (!x.dense() || x.dtype != packed) {
+      const Scratch dense(x.rows, x.cols, packed);
+      convert(x, dense.view);
+      return product(side, dense.view, y, bias, accumulate);
+    }
+    if (!y.dense() || (y.dtype != Dtype::kF32 && y.dtype != packed)) {
+      const Scratch dense(y.rows, y.cols, Dtype::kF32);
+      side.run(x, dense.view, bias, false);
+      return accumulate ? convert_add(dense.view, y) : convert(dense.view, y);
+    }
+    side.run(x, y, bias, accumulate);
+  }
+
+  void product_f64(const ConstMatrix& x, const Matrix& y, const double* bias, bool transposed, bool accumulate) const {
+    const auto* w = static_cast<const double*>(plain->data());
+    parallel_for(x.rows, 1, [&](int64_t t) {
+      const double* in = static_cast<const double*>(x.data) + t * x.ld;
+      double* out = static_cast<double*>(y.data) + t * y.ld;
+      if (!accumulate) std::fill(out, out + y.cols, 0.0);
+      for (int64_t o = 0; o < outputs; ++o) {
+        const double* row = w + o * inputs;
+        if (transposed) {
+          double sum = bias ? bias[o] : 0.0;
+          for (int64_t i = 0; i < inputs; ++i) sum += in[i] * row[i];
+          out[o] += sum;
+        } else {
+          for (int64_t i = 0; i < inputs; ++i) out[i] += in[o] * row[i];
+        }
+      }
+    });
+  }
+
+  template <class Out>
+  void read_row_as(int64_t row, Out* out) const {
+    if (compute == Dtype::kF64) {
+      const double* in = static_cast<const double*>(plain->data()) + row * inputs;
+      std::transform(in, in + inputs, out, [](double v) { return static_cast<Out>(v); });
+    } else {
+      const Side& side = forward ? *forward : *backward;
+      packed == Dtype::kBf16 ? side.read_row<bf16>(row, forward != nullptr, out)
+                             : side.read_row<float>(row, forward != nullptr, out);
+    }
+  }
+
+  template <class Id>
+  void read(const Matrix& out, const Id& id) const {
+    MOLT_CHECK(out.cols == inputs, "gemm: rows of ", inputs, " read into ", out.cols, " columns");
+    for (int64_t i = 0; i < out.rows; ++i)
+      MOLT_CHECK(id(i) >= 0 && id(i) < outputs, "gemm: row ", id(i), " of a weight with ", outputs, " rows");
+    parallel_ranges(out.rows, 16, [&](int64_t begin, int64_t end) {
+      std::vector<double> row(out.dtype == Dtype::kF32 ? 0 : static_cast<size_t>(inputs));
+      for (int64_t i = begin; i < end; ++i) {
+        const Matrix to = out.row_range(i, 1);
+        if (out.dtype == Dtype::kF32) {
+          read_row_as(id(i), static_cast<float*>(to.data));
+        } else {
+          read_row_as(id(i), row.data());
+          convert(matrix_of(row.data(), 1, inputs), to);
+        }
+      }
+    });
+  }
+};
+
+PackedMatrix::~PackedMatrix() = default;
+PackedMatrix::PackedMatrix(PackedMatrix&&) noexcept = default;
+PackedMatrix& PackedMatrix::operator=(PackedMatrix&&) noexcept = default;
+
+PackedMatrix::PackedMatrix(const ConstMatrix& weight, const PackOptions& options) : impl_(new Impl) {
+  MOLT_CHECK(options.compute == Dtype::kF32 || options.compute == Dtype::kBf16 || options.compute == Dtype::kF64,
+             "gemm: cannot compute in ", dtype_name(options.compute));
+  MOLT_CHECK(options.forward || options.backward, "gemm: a weight packed for no direction");
+  MOLT_CHECK(weight.rows > 0 && weight.cols > 0, "gemm: an empty weight");
+  Impl& p = *impl_;
+  p.outputs = weight.rows, p.inputs = weight.cols;
+  p.compute = options.compute;
+  p.packed = p.compute == Dtype::kBf16 && !bf16_supported() ? Dtype::kF32 : p.compute;
+  p.has_forward = options.forward, p.has_backward = options.backward;
+  if (p.compute != Dtype::kF64) {
+    if (options.forward) p.forward = std::make_unique<Side>(p.inputs, p.outputs, true, p.packed, options.rows_hint);
+    if (options.backward) p.backward = std::make_unique<Side>(p.outputs, p.inputs, false, p.packed, options.rows_hint);
+  }
+  p.pack(weight);
+}
+
+int64_t PackedMatrix::outputs() const { return impl_->outputs; }
+int64_t PackedMatrix::inputs() const { return impl_->inputs; }
+Dtype PackedMatrix::compute() const { return impl_->compute; }
+bool PackedMatrix::has_forward() const { return impl_->has_forward; }
+bool PackedMatrix::has_backward() const { return impl_->has_backward; }
+
+size_t PackedMatrix::bytes() const {
+  return (impl_->plain ? impl_->plain->bytes() : 0) + (impl_->forward ? impl_->forward->bytes() : 0) +
+         (impl_->backward ? impl_->backward->bytes() : 0);
+}
+
+void PackedMatrix::forward(const ConstMatrix& x, const Matrix& y, const void* bias, bool accumulate) const {
+  MOLT_CHECK(defined() && has_forward(), "gemm: the weight is not packed for forward products");
+  MOLT_CHECK(x.cols == inputs() && y.cols == outputs() && x.rows == y.rows, "gemm: (", x.rows, ", ", x.cols,
+             ") times the transpose of (", outputs(), ", ", inputs(), ") into (", y.rows, ", ", y.cols, ")");
+  if (x.rows == 0) return;
+  if (compute() != Dtype::kF64) return impl_->product(*impl_->forward, x, y, bias, accumulate);
+  MOLT_CHECK(x.dtype == Dtype::kF64 && y.dtype == Dtype::kF64, "gemm: an f64 weight needs f64 activations");
+  impl_->product_f64(x, y, static_cast<const double*>(bias), true, accumulate);
+}
+
+void PackedMatrix::backward(const ConstMatrix& dy, const Matrix& dx, bool accumulate) const {
+  MOLT_CHECK(defined() && has_backward(), "gemm: the weight is not packed for backward products");
+  MOLT_CHECK(dy.cols == outputs() && dx.cols == inputs() && dy.rows == dx.rows, "gemm: (", dy.rows, ", ", dy.cols,
+             ") times (", outputs(), ", ", inputs(), ") into (", dx.rows, ", ", dx.cols, ")");
+  if (dy.rows == 0) return;
+  if (compute() != Dtype::kF64) return impl_->product(*impl_->backward, dy, dx, nullptr, accumulate);
+  MOLT_CHECK(dy.dtype == Dtype::kF64 && dx.dtype == Dtype::kF64, "gemm: an f64 weight needs f64 activations");
+  impl_->product_f64(dy, dx, nullptr, false, accumulate);
+}
+
+void PackedMatrix::read_rows(int64_t begin, const Matrix& out) const {
+  impl_->read(out, [begin](int64_t i) { return begin + i; });
+}
+
+void PackedMatrix::gather_rows(const int64_t* ids, const Matrix& out) const {
+  impl_->read(out, [ids](int64_t i) { return ids[i]; });
+}
+
+void PackedMatrix::repack(const ConstMatrix& weight) { impl_->pack(weight); }
+
+std::string PackedMatrix::kernel_name(int64_t rows, bool forward) const {
+  if (compute() == Dtype::kF64) return "plain";
+  return (forward ? impl_->forward : impl_->backward)->kernel_name(rows);
+}
+
+}  // namespace molt

@@ -1,0 +1,27 @@
+// What the processor offers to matrix products and vector kernels, as the libraries that use it see it.
+#pragma once
+
+#include <string>
+
+namespace molt {
+
+struct CpuInfo {
+  std::string simd;    ///< instruction set of our own kernels (Highway's name): "AVX3" is AVX-512
+  std::string matmul;  ///< instruction set of oneDNN's products, such as "avx512_core_amx"
+  std::string onednn;  ///< oneDNN's version, such as "2.6.3"
+  bool bf16 = false;   ///< products of bf16 numbers run natively
+  bool amx = false;    ///< … on matrix tiles
+  int threads = 1;     ///< threads that work is split over now: OMP_NUM_THREADS or set_compute_threads()
+};
+
+CpuInfo cpu_info();
+
+/// Whether products with bf16 operands run natively. Where they do not, PackedMatrix computes in f32 on values rounded
+/// to bf16.
+bool bf16_supported();
+
+/// Threads that kernels split their work over. The bits of results may depend on it.
+int compute_threads();
+void set_compute_threads(int threads);
+
+}  // namespace molt

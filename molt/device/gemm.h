@@ -1,0 +1,66 @@
+// Matrix products: frozen weights packed once, and general products for what trains.
+// Goals: the layout the processor's product wants, made at load and never again; f32 and bf16 operands with f32 sums,
+// f64 for gradient checks; strided operands; nothing taken from the system once a shape has been seen; the same bits
+// for the same inputs, machine and thread count. Non-goals: batched products, sparse weights, choosing kernels by
+// timing. Everything here computes on the CPU.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string>
+
+#include "molt/device/matrix.h"
+
+namespace molt {
+
+struct PackOptions {
+  Dtype compute = Dtype::kF32;  ///< type of the operands: f32, bf16 (sums in f32), f64
+  bool forward = true;          ///< packs for x · Wᵀ
+  bool backward = true;         ///< packs for dy · W
+  int64_t rows_hint = 512;      ///< T for which the layout is chosen; any T works
+};
+
+/// A weight W (O,I), O outputs and I inputs as in torch, in the layouts that oneDNN asks for. Where bf16 has no native
+/// support (bf16_supported()), a bf16 weight is rounded to bf16 but kept and computed in f32. Activations may be f32 or
+/// bf16 (f64 under f64) whatever the compute type; they are converted in pooled memory on the way. Const members may be
+/// called from several threads.
+class PackedMatrix {
+ public:
+  PackedMatrix() = default;
+  /// Copies `weight` (f32, f64, bf16 or f16, any row stride); it is not needed afterwards.
+  PackedMatrix(const ConstMatrix& weight, const PackOptions& options);
+  ~PackedMatrix();
+  PackedMatrix(PackedMatrix&&) noexcept;
+  PackedMatrix& operator=(PackedMatrix&&) noexcept;
+
+  bool defined() const { return impl_ != nullptr; }
+  int64_t outputs() const;
+  int64_t inputs() const;
+  Dtype compute() const;
+  /// Which directions can be computed.
+  bool has_forward() const;
+  bool has_backward() const;
+  /// Memory of the packed copies.
+  size_t bytes() const;
+
+  /// y (T,O) = x (T,I) · Wᵀ + bias, or y += … . `bias` is O values of f32 (f64 under f64), or null.
+  void forward(const ConstMatrix& x, const Matrix& y, const void* bias = nullptr, bool accumulate = false) const;
+  /// dx (T,I) = dy (T,O) · W, or dx += … .
+  void backward(const ConstMatrix& dy, const Matrix& dx, bool accumulate = false) const;
+
+  /// out (n,I) = rows begin … begin+n of W as packed (rounded to the compute type), in any floating type.
+  void read_rows(int64_t begin, const Matrix& out) const;
+  /// out row i = W row ids[i]. Throws InternalError for a row that is not there.
+  void gather_rows(const int64_t* ids, const Matrix& out) const;
+  /// Replaces the values by those of a weight of the same shape: a weight that trains whole, after each optimizer step.
+  void repack(const ConstMatrix& weight);
+
+  /// The kernel that serves T rows forward or backward, such as "brg:avx512_core_amx_bf16"; for benches and `doctor`.
+  std::string kernel_name(int64_t rows, bool forward) const;
+
+ private:
+  struct Impl;
+  std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace molt
