@@ -27,8 +27,8 @@ class PairCounts {
     IdPair pair;
     int64_t count = 0;
     std::vector<uint32_t> words;  // those the pair has been seen in; it may be gone from some
-    bool offered = false;  // stands in grown_
-    bool merged = false;   // has been merged before
+    bool offered = false;         // stands in grown_
+    bool merged = false;          // has been merged before
   };
 
   void add_word(std::vector<int32_t> symbols, int64_t count) {

@@ -37,4 +37,10 @@ int32_t token_id(const Json& json, const std::string& what, const std::string& w
   return json.get<int32_t>();
 }
 
+std::optional<std::string> token_content(const Json& json, const char* key, const std::string& where) {
+  const Json& value = field(json, key, where);
+  if (value.is_object()) return string_field(value, "content", str(where, ": ", key));
+  return string_field(json, key, where);
+}
+
 }  // namespace molt::text

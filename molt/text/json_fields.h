@@ -23,6 +23,9 @@ std::string type_field(const Json& json, const std::string& where);
 /// A token id: an integer from 0 to below kMaxVocab. `what` names it in the UsageError that anything else gets.
 int32_t token_id(const Json& json, const std::string& what, const std::string& where);
 
+/// The content of a token that is given as a string or as an object with "content"; nothing where it is null.
+std::optional<std::string> token_content(const Json& json, const char* key, const std::string& where);
+
 /// No vocabulary is larger; a file that says so is broken, and would have us allocate at its word.
 inline constexpr int32_t kMaxVocab = 1 << 22;
 

@@ -1,6 +1,6 @@
 // Text to token ids and back, for byte-level BPE tokenizers in the form of Hugging Face `tokenizers`: tokenizer.json,
-// or GPT-2's older pair vocab.json and merges.txt. Ids are equal to that library's; so are decoded texts, but that an added
-// token is decoded as it is written also where its characters belong to the byte alphabet.
+// or GPT-2's older pair vocab.json and merges.txt. Ids are equal to that library's; so are decoded texts, but that an
+// added token is decoded as it is written also where its characters belong to the byte alphabet.
 //
 // Not here: truncation and padding (also where the file asks for them), and the tokens that a post-processor puts
 // around a text, which are only reported (prefix_ids, suffix_ids). Other kinds of tokenizer (SentencePiece, WordPiece,

@@ -118,13 +118,6 @@ void read_decoder(const Json& json, const std::string& where) {
   if (type != "ByteLevel" && type != "null") usage_error(where, " is of type ", type, "; Molt reads ByteLevel");
 }
 
-/// The content of a token given as a string or an object; nothing where it is null.
-std::optional<std::string> token_content(const Json& json, const char* key, const std::string& where) {
-  const Json& value = field(json, key, where);
-  if (value.is_object()) return string_field(value, "content", str(where, ": ", key));
-  return string_field(json, key, where);
-}
-
 }  // namespace
 
 AddedToken read_added_token(const Json& json, int32_t id, const std::string& where) {
