@@ -1,0 +1,139 @@
+// What both directions of the selective scan share on the CPU: sizes, transposed views of (E, N) tensors, the decay.
+// Channels lie across the lanes of a vector (a block), states are separate vectors. States are padded to groups of four
+// and channels to whole blocks, with zeros that stay zero.
+#if defined(MOLT_OPS_SCAN_COMMON_INL_H_) == defined(HWY_TARGET_TOGGLE)
+#ifdef MOLT_OPS_SCAN_COMMON_INL_H_
+#undef MOLT_OPS_SCAN_COMMON_INL_H_
+#else
+#define MOLT_OPS_SCAN_COMMON_INL_H_
+#endif
+
+#include <algorithm>
+#include <vector>
+
+#include "molt/ops/scan.h"
+#include "molt/ops/simd_math-inl.h"
+
+HWY_BEFORE_NAMESPACE();
+namespace molt::ops::HWY_NAMESPACE {
+namespace {
+
+constexpr int64_t kChunk = 16;       // tokens between saved states; what backward recomputes fits the first-level cache
+constexpr int64_t kGroup = 4;        // states that backward treats together
+constexpr int64_t kPair = 2;         // blocks that backward treats together
+constexpr int64_t kGrain = 1 << 15;  // tokens · channels · states below which a second thread costs more than it brings
+
+/// Rows of states by token: B or C with its columns padded to whole groups.
+template <class T>
+struct TokenRows {
+  Tensor owner;
+  const T* data;
+  int64_t ld;
+
+  TokenRows(const Tensor& from, int64_t padded) : owner(from), data(from.data<T>()), ld(from.ld()) {
+    const int64_t count = from.dim(1);
+    if (count == padded) return;
+    owner = Tensor::zeros({from.dim(0), padded}, from.dtype());
+    for (int64_t t = 0; t < from.dim(0); ++t)
+      std::copy_n(from.data<T>() + t * from.ld(), count, owner.data<T>() + t * padded);
+    data = owner.data<T>(), ld = padded;
+  }
+  const T* row(int64_t t) const { return data + t * ld; }
+};
+
+template <class T>
+struct Sizes {
+  int64_t tokens, channels, states;
+  int64_t padded_states;             // whole groups
+  int64_t lanes, blocks;             // blocks: whole pairs
+  std::vector<int64_t> first_chunk;  // of each segment; the last entry is their number
+
+  explicit Sizes(const ScanTensors& in)
+      : tokens(in.x.dim(0)),
+        channels(in.x.dim(1)),
+        states(in.A_log.dim(1)),
+        padded_states((states + kGroup - 1) / kGroup * kGroup),
+        lanes(static_cast<int64_t>(hn::Lanes(hn::ScalableTag<T>()))),
+        blocks((channels + kPair * lanes - 1) / (kPair * lanes) * kPair),
+        first_chunk{0} {
+    for (int64_t s = 0; s < in.segments->count(); ++s)
+      first_chunk.push_back(first_chunk.back() + (in.segments->length(s) + kChunk - 1) / kChunk);
+  }
+  int64_t block_states() const { return padded_states * lanes; }  // numbers in the state of one block
+  int64_t first_channel(int64_t block) const { return block * lanes; }
+  /// Channels of a block that exist.
+  int64_t live(int64_t block) const { return std::clamp<int64_t>(channels - block * lanes, 0, lanes); }
+  /// Where the state of `block` at the start of `chunk` is saved.
+  int64_t saved_at(int64_t chunk, int64_t block) const { return (chunk * blocks + block) * block_states(); }
+};
+
+/// One block of an (E, N) matrix, state by state: to[n][lane] = from[channel][n], zeros where there is none.
+template <class T>
+void load_block(const Sizes<T>& sizes, int64_t block, const T* from, T* to) {
+  const int64_t live = sizes.live(block), lanes = sizes.lanes, states = sizes.states;
+  from += sizes.first_channel(block) * states;
+  if (live < lanes || states < sizes.padded_states) std::fill_n(to, sizes.block_states(), T(0));
+  for (int64_t c = 0; c < live; ++c) {
+    for (int64_t n = 0; n < states; ++n) to[n * lanes + c] = from[c * states + n];
+  }
+}
+
+template <class T>
+void store_block(const Sizes<T>& sizes, int64_t block, const T* from, bool accumulate, T* to) {
+  const int64_t live = sizes.live(block), lanes = sizes.lanes, states = sizes.states;
+  to += sizes.first_channel(block) * states;
+  for (int64_t c = 0; c < live; ++c) {
+    for (int64_t n = 0; n < states; ++n)
+      to[c * states + n] = from[n * lanes + c] + (accumulate ? to[c * states + n] : T(0));
+  }
+}
+
+/// Decays are powers of two in f32: rates are A · log2(e) there, and A itself in f64.
+template <class T>
+constexpr T kRateUnit = sizeof(T) == 4 ? T(1.44269504088896340736) : T(1);
+
+/// The rates of one block: -exp(A_log) · kRateUnit; zero for padded states.
+template <class T>
+void load_rates(const Sizes<T>& sizes, int64_t block, const Tensor& A_log, T* rates) {
+  const hn::ScalableTag<T> d;
+  load_block(sizes, block, A_log.data<T>(), rates);
+  for (int64_t n = 0; n < sizes.states; ++n) {
+    T* at = rates + n * sizes.lanes;
+    hn::StoreU(hn::Mul(exp_of(d, hn::LoadU(d, at)), hn::Set(d, -kRateUnit<T>)), d, at);
+  }
+}
+
+/// exp(Δ A), given Δ and the rate.
+template <class D>
+HWY_INLINE hn::Vec<D> decay(D d, hn::Vec<D> dt, hn::Vec<D> rate) {
+  if constexpr (sizeof(hn::TFromD<D>) == 8) {
+    return hn::Exp(d, hn::Mul(dt, rate));
+  } else {
+    // 2^y = 2^floor(v) · q(v - floor(v)) with v = y + s, at no cost as y + s is one fused multiply-add. q is minimax in
+    // relative error (7.5e-8); s is one of its exact points, so that decays near one are good to half a unit, which
+    // long memories need.
+    const auto v = hn::MulAdd(dt, rate, hn::Set(d, 0.606003555f));
+#if HWY_TARGET == HWY_AVX3
+    const hn::Vec<D> f{_mm512_reduce_ps(v.raw, _MM_FROUND_TO_NEG_INF | _MM_FROUND_NO_EXC)};
+#else
+    const auto n = hn::Floor(hn::Max(hn::Set(d, -126.0f), v));
+    const auto f = hn::Sub(hn::Max(hn::Set(d, -126.0f), v), n);
+#endif
+    auto q = hn::MulAdd(hn::Set(d, 0.00123359449f), f, hn::Set(d, 0.00590612413f));
+    q = hn::MulAdd(q, f, hn::Set(d, 0.036678683f));
+    q = hn::MulAdd(q, f, hn::Set(d, 0.157784343f));
+    q = hn::MulAdd(q, f, hn::Set(d, 0.455411404f));
+    q = hn::MulAdd(q, f, hn::Set(d, 0.657014132f));
+#if HWY_TARGET == HWY_AVX3
+    return hn::Vec<D>{_mm512_scalef_ps(q.raw, v.raw)};  // takes the floor itself
+#else
+    return detail::times_power_of_two(d, q, n);
+#endif
+  }
+}
+
+}  // namespace
+}  // namespace molt::ops::HWY_NAMESPACE
+HWY_AFTER_NAMESPACE();
+
+#endif  // toggled include guard

@@ -1,0 +1,147 @@
+// The forward pass of the selective scan on the CPU. One block of channels at a time walks all tokens with its states
+// in registers.
+#if defined(MOLT_OPS_SCAN_FORWARD_INL_H_) == defined(HWY_TARGET_TOGGLE)
+#ifdef MOLT_OPS_SCAN_FORWARD_INL_H_
+#undef MOLT_OPS_SCAN_FORWARD_INL_H_
+#else
+#define MOLT_OPS_SCAN_FORWARD_INL_H_
+#endif
+
+#include "molt/device/cpu/parallel.h"
+#include "molt/ops/scan_common-inl.h"
+
+HWY_BEFORE_NAMESPACE();
+namespace molt::ops::HWY_NAMESPACE {
+namespace {
+
+/// One thread's share of the forward pass: some blocks, all tokens.
+template <class T>
+class Forward {
+  using D = hn::ScalableTag<T>;
+  using V = hn::Vec<D>;
+
+ public:
+  Forward(const ScanTensors& in, const Sizes<T>& sizes, const TokenRows<T>& B, const TokenRows<T>& C, const Tensor& y,
+          const Tensor& state, T* saved)
+      : in_(in),
+        sizes_(sizes),
+        B_(B),
+        C_(C),
+        y_(y),
+        state_(state),
+        saved_(saved),
+        scratch_(in.x.like({2 * sizes.block_states() + 3 * kChunk * sizes.lanes})),
+        rates_(scratch_.data<T>()),
+        h_(rates_ + sizes.block_states()),
+        dt_(h_ + sizes.block_states()),
+        u_(dt_ + kChunk * sizes.lanes),
+        out_(u_ + kChunk * sizes.lanes) {}
+
+  void block(int64_t block) {
+    load_rates(sizes_, block, in_.A_log, rates_);
+    const int64_t all = sizes_.channels * sizes_.states;
+    for (int64_t s = 0; s < in_.segments->count(); ++s) {
+      if (in_.h0.defined()) {
+        load_block(sizes_, block, in_.h0.data<T>() + s * all, h_);
+      } else {
+        std::fill_n(h_, sizes_.block_states(), T(0));
+      }
+      int64_t chunk = sizes_.first_chunk[static_cast<size_t>(s)];
+      for (int64_t t = in_.segments->begin(s); t < in_.segments->end(s); t += kChunk, ++chunk) {
+        if (saved_) std::copy_n(h_, sizes_.block_states(), saved_ + sizes_.saved_at(chunk, block));
+        this->chunk(block, t, std::min(kChunk, in_.segments->end(s) - t));
+      }
+      if (state_.defined()) store_block(sizes_, block, h_, false, state_.data<T>() + s * all);
+    }
+  }
+
+ private:
+  void chunk(int64_t block, int64_t first, int64_t rows) {
+    const D d;
+    const int64_t lanes = sizes_.lanes, live = sizes_.live(block), at = sizes_.first_channel(block);
+    const V skip = in_.D.defined() ? load_first(d, in_.D.data<T>() + at, live) : hn::Zero(d);
+    const T* x = in_.x.data<T>() + first * in_.x.ld() + at;
+    const T* dt = in_.dt.data<T>() + first * in_.dt.ld() + at;
+    for (int64_t t = 0; t < rows; ++t) {
+      const V step = softplus_and_slope(d, load_first(d, dt + t * in_.dt.ld(), live)).value;
+      const V input = load_first(d, x + t * in_.x.ld(), live);
+      hn::StoreU(step, d, dt_ + t * lanes);
+      hn::StoreU(hn::Mul(step, input), d, u_ + t * lanes);
+      hn::StoreU(hn::Mul(skip, input), d, out_ + t * lanes);
+    }
+    int64_t n = 0;
+    for (; n + 16 <= sizes_.padded_states; n += 16) states<16>(n, first, rows);
+    for (; n < sizes_.padded_states; n += kGroup) states<kGroup>(n, first, rows);
+    T* y = y_.data<T>() + first * y_.ld() + at;
+    for (int64_t t = 0; t < rows; ++t) {
+      V out = hn::LoadU(d, out_ + t * lanes);
+      if (in_.z.defined()) {
+        const V z = load_first(d, in_.z.data<T>() + (first + t) * in_.z.ld() + at, live);
+        out = hn::Mul(out, hn::Mul(z, sigmoid(d, z)));
+      }
+      store_first(d, out, y + t * y_.ld(), live);
+    }
+  }
+
+  // h_t = a h_{t-1} + u_t B_t for states [n, n + kCount), and Σ C_t h_t added to what y_t will be.
+  template <int64_t kCount>
+  HWY_NOINLINE void states(int64_t n, int64_t first, int64_t rows) {
+    const D d;
+    const int64_t lanes = static_cast<int64_t>(hn::Lanes(d));
+    const T* rates = rates_ + n * lanes;
+    V h[kCount];
+    MOLT_UNROLL(16)
+    for (int64_t i = 0; i < kCount; ++i) h[i] = hn::LoadU(d, h_ + (n + i) * lanes);
+    for (int64_t t = 0; t < rows; ++t) {
+      const V dt = hn::LoadU(d, dt_ + t * lanes), u = hn::LoadU(d, u_ + t * lanes);
+      const T* b = B_.row(first + t) + n;
+      const T* c = C_.row(first + t) + n;
+      V out = hn::LoadU(d, out_ + t * lanes), more = hn::Zero(d);
+      MOLT_UNROLL(16)
+      for (int64_t i = 0; i < kCount; ++i) {
+        h[i] = hn::MulAdd(decay(d, dt, hn::LoadU(d, rates + i * lanes)), h[i], hn::Mul(u, hn::Set(d, b[i])));
+        const V scale = hn::Set(d, c[i]);
+        if (i % 2) {
+          more = hn::MulAdd(h[i], scale, more);
+        } else {
+          out = hn::MulAdd(h[i], scale, out);
+        }
+      }
+      hn::StoreU(hn::Add(out, more), d, out_ + t * lanes);
+    }
+    MOLT_UNROLL(16)
+    for (int64_t i = 0; i < kCount; ++i) hn::StoreU(h[i], d, h_ + (n + i) * lanes);
+  }
+
+  const ScanTensors& in_;
+  const Sizes<T>& sizes_;
+  const TokenRows<T>&B_, &C_;
+  const Tensor &y_, &state_;
+  T* saved_;
+  Tensor scratch_;
+  T *rates_, *h_;      // [state][lane]
+  T *dt_, *u_, *out_;  // [token][lane]: Δ, Δ·x, and y before the gate
+};
+
+template <class T>
+void forward_typed(const ScanTensors& in, const Tensor& y, const Tensor& state, Tensor* saved) {
+  const Sizes<T> sizes(in);
+  const TokenRows<T> B(in.B, sizes.padded_states), C(in.C, sizes.padded_states);
+  T* saved_data = nullptr;
+  if (saved) {
+    *saved = in.x.like({sizes.saved_at(sizes.first_chunk.back(), 0)});
+    saved_data = saved->template data<T>();
+  }
+  const int64_t blocks = (sizes.channels + sizes.lanes - 1) / sizes.lanes;
+  const int64_t work = std::max<int64_t>(sizes.tokens, 1) * sizes.block_states();
+  parallel_ranges(blocks, kGrain / work + 1, [&](int64_t begin, int64_t end) {
+    Forward<T> share(in, sizes, B, C, y, state, saved_data);
+    for (int64_t block = begin; block < end; ++block) share.block(block);
+  });
+}
+
+}  // namespace
+}  // namespace molt::ops::HWY_NAMESPACE
+HWY_AFTER_NAMESPACE();
+
+#endif  // toggled include guard
