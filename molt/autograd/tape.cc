@@ -80,6 +80,9 @@ void backward(const Var& root, Tensor seed) {
     }
     record->inputs.clear();
   }
+  for (const auto& node : nodes) {
+    if (node->parent) detail::settle_slices(*node->parent);  // of leaves: every other gradient has been consumed
+  }
 }
 
 }  // namespace molt

@@ -1,5 +1,6 @@
 #include "molt/autograd/var.h"
 
+#include <algorithm>
 #include <utility>
 
 #include "molt/base/error.h"
@@ -19,7 +20,7 @@ Var Var::leaf(Tensor value, IndexSetPtr rows) {
 void Var::set_grad(Tensor grad) const {
   MOLT_CHECK(node_ != nullptr, "autograd: a constant has no gradient");
   node_->grad = std::move(grad);
-  node_->grad_given = true;
+  node_->partial = false;
 }
 
 Var Var::columns(int64_t begin, int64_t count) const {
@@ -32,16 +33,23 @@ Var Var::columns(int64_t begin, int64_t count) const {
   slice->device = node_->device;
   slice->parent = node_;
   slice->first_col = begin;
-  node_->slices.push_back(slice);
+  auto& slices = node_->slices;
+  slices.erase(std::remove_if(slices.begin(), slices.end(), [](const auto& weak) { return weak.expired(); }),
+               slices.end());
+  slices.push_back(slice);
   return Var(std::move(view), std::move(slice));
 }
 
 namespace detail {
 namespace {
 
-/// Columns of a node's gradient that no live slice wrote to are set to zero: from then on it is an ordinary sum.
+Tensor fresh(const GradNode& node) { return Tensor::empty(node.shape, node.dtype, node.device); }
+
+}  // namespace
+
 void settle_slices(GradNode& node) {
-  if (node.slices.empty()) return;
+  if (!node.partial) return;
+  node.partial = false;
   std::vector<bool> written(static_cast<size_t>(node.shape.back()), false);
   for (const auto& weak : node.slices) {
     const auto slice = weak.lock();
@@ -55,47 +63,38 @@ void settle_slices(GradNode& node) {
     if (!written[static_cast<size_t>(begin)]) node.grad.col_range(begin, end - begin).fill(0);
     begin = end;
   }
-  for (const auto& weak : node.slices) {
-    if (const auto slice = weak.lock()) slice->written = true;
-  }
 }
-
-void make_fresh(GradNode& node) {
-  node.grad = Tensor::empty(node.shape, node.dtype, node.device);
-  node.grad_given = false;
-}
-
-/// Memory that was handed over is copied if somebody else holds it. Ours may be shared with GradOuts that an op holds
-/// for other slices: they must keep pointing at it.
-void make_ours(GradNode& node) {
-  if (node.grad_given && node.grad.shared_count() > 1) node.grad = node.grad.clone();
-  node.grad_given = false;
-}
-
-}  // namespace
 
 GradOut grad_out(GradNode& node) {
   if (node.parent) {
     GradNode& parent = *node.parent;
     if (!parent.grad.defined()) {
-      make_fresh(parent);
+      parent.grad = fresh(parent);
+      parent.partial = true;
       for (const auto& weak : parent.slices) {
         if (const auto slice = weak.lock()) slice->written = false;
       }
-    } else {
-      make_ours(parent);
+    } else if (parent.grad.shared_count() > 1) {
+      parent.grad = parent.grad.clone();
     }
-    return {parent.grad.col_range(node.first_col, node.shape.back()), std::exchange(node.written, true)};
+    for (const auto& weak : parent.slices) {
+      const auto slice = weak.lock();
+      if (slice && slice.get() != &node && slice->written && slice->first_col < node.first_col + node.shape.back() &&
+          node.first_col < slice->first_col + slice->shape.back()) {
+        settle_slices(parent);  // another slice wrote to some of these columns
+      }
+    }
+    const bool accumulate = !parent.partial || node.written;
+    node.written = true;
+    return {parent.grad.col_range(node.first_col, node.shape.back()), accumulate};
   }
   if (!node.grad.defined()) {
-    make_fresh(node);
-    for (const auto& weak : node.slices) {
-      if (const auto slice = weak.lock()) slice->written = true;
-    }
+    node.grad = fresh(node);
+    node.partial = false;
     return {node.grad, false};
   }
   settle_slices(node);
-  make_ours(node);
+  if (node.grad.shared_count() > 1) node.grad = node.grad.clone();
   return {node.grad, true};
 }
 
@@ -104,10 +103,7 @@ void give_grad(GradNode& node, Tensor grad) {
              shape_str(node.shape));
   if (!node.parent && !node.grad.defined() && grad.dtype() == node.dtype) {
     node.grad = std::move(grad);
-    node.grad_given = true;
-    for (const auto& weak : node.slices) {
-      if (const auto slice = weak.lock()) slice->written = true;
-    }
+    node.partial = false;
     return;
   }
   const GradOut out = grad_out(node);

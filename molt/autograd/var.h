@@ -18,7 +18,6 @@ struct GradNode {
   Dtype dtype = Dtype::kF32;
   Device device = Device::kCpu;
   Tensor grad;                           ///< undefined until something wrote to it
-  bool grad_given = false;               ///< grad was handed over and others may hold it: copied before it is added to
   std::shared_ptr<TapeRecord> producer;  ///< null for leaves and slices
   IndexSetPtr rows;                      ///< if set, the gradient is wanted for these rows only and has |rows| rows
 
@@ -26,7 +25,8 @@ struct GradNode {
   std::shared_ptr<GradNode> parent;
   int64_t first_col = 0;
   std::vector<std::weak_ptr<GradNode>> slices;  ///< slices of this node
-  bool written = false;                         ///< this slice's columns of the parent's gradient are valid
+  bool written = false;                         ///< this slice's columns of a partial gradient are valid
+  bool partial = false;                         ///< only the columns that slices wrote are valid in the gradient
 };
 
 class Var {
@@ -70,6 +70,8 @@ namespace detail {
 GradOut grad_out(GradNode& node);
 /// Hands a finished gradient over: kept as it is if it is the first, added otherwise.
 void give_grad(GradNode& node, Tensor grad);
+/// Columns of a partial gradient that no slice wrote to are set to zero: from then on it is an ordinary sum.
+void settle_slices(GradNode& node);
 /// The gradient of a node with slices, columns nobody wrote to set to zero. Undefined if nothing was written.
 Tensor take_grad(GradNode& node);
 }  // namespace detail

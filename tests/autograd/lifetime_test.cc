@@ -49,6 +49,27 @@ TEST(Lifetime, SlicesNobodyHoldsKeepTheirColumns) {
   });
 }
 
+TEST(Lifetime, SlicesOfALeafAddUpOverPasses) {
+  const Var x = Var::leaf(random_tensor({2, 5}, 4));
+  std::vector<double> expected(10, 0);
+  for (int pass = 0; pass < 3; ++pass) {
+    for (const auto& [begin, count] : {std::pair{1, 3}, {2, 3}}) {
+      backward(square(x.columns(begin, count)));
+      for (int64_t e = 0; e < 10; ++e)
+        if (e % 5 >= begin && e % 5 < begin + count) expected[e] += 2 * x.value().data<double>()[e];
+    }
+  }
+  EXPECT_LT(testing::relative_error(x.grad().values(), expected), 1e-15);  // six additions
+}
+
+TEST(Lifetime, SlicesMayOverlap) {
+  testing::check_gradients({random_tensor({2, 5}, 5)}, [](const std::vector<Var>& in) {
+    const Var wide = square(in[0]);
+    const Var sum = ops::add(square(wide.columns(0, 2)), square(wide.columns(1, 2)));
+    return std::vector<Var>{ops::add(square(wide.columns(1, 2)), sum)};
+  });
+}
+
 TEST(Lifetime, SavedTensorsGoWhenTheirOpHasRun) {
   Tensor watched = random_tensor({2, 3}, 3);
   const Var x = Var::leaf(watched);
