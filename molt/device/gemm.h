@@ -63,4 +63,19 @@ class PackedMatrix {
   std::unique_ptr<Impl> impl_;
 };
 
+struct GemmArgs {
+  ConstMatrix a;  ///< (M,K), or (K,M) where trans_a
+  ConstMatrix b;  ///< (K,N), or (N,K) where trans_b
+  Matrix c;       ///< (M,N)
+  bool trans_a = false, trans_b = false;
+  double alpha = 1;
+  double beta = 0;  ///< 0 never reads C
+};
+
+/// C = alpha · op(A) · op(B) + beta · C. A and B are f32 or bf16 each (both bf16: products of bf16 where the processor
+/// has them), C is f32 or bf16, sums are f32; or all three are f64. Where one of M, N, K is at most 64 (a low rank, a
+/// single row) our own kernels run, which read the large operand once, and whose bits do not depend on the thread
+/// count.
+void gemm(const GemmArgs& args);
+
 }  // namespace molt

@@ -1,6 +1,11 @@
 // The calls that differ between oneDNN 2 and 3.
 #include "molt/device/cpu/dnnl.h"
 
+#include <optional>
+
+#include "molt/device/convert.h"
+#include "molt/device/cpu/scratch.h"
+
 namespace molt::onednn {
 
 dnnl::engine& engine() {
@@ -18,7 +23,8 @@ dnnl::memory::data_type data_type(Dtype dtype) {
   return dtype == Dtype::kF32 ? dnnl::memory::data_type::f32 : dnnl::memory::data_type::bf16;
 }
 
-dnnl::matmul::primitive_desc matmul(const Product& p, const Desc& weights) {
+namespace {
+dnnl::matmul::primitive_desc matmul_of(const Product& p, const Desc& src, const Desc& weights) {
   return guarded("gemm", [&] {
     dnnl::primitive_attr attributes;
     attributes.set_scratchpad_mode(dnnl::scratchpad_mode::user);
@@ -27,13 +33,41 @@ dnnl::matmul::primitive_desc matmul(const Product& p, const Desc& weights) {
       sum.append_sum(1.0f);
       attributes.set_post_ops(sum);
     }
-    const Desc src({p.m, p.k}, data_type(p.src), Tag::ab), dst({p.m, p.n}, data_type(p.dst), Tag::ab);
+    const Desc dst({p.m, p.n}, data_type(p.dst), Tag::ab);
     const Desc bias = p.bias ? Desc({1, p.n}, data_type(Dtype::kF32), Tag::ab) : Desc();
 #if DNNL_VERSION_MAJOR >= 3
     return dnnl::matmul::primitive_desc(engine(), src, weights, bias, dst, attributes);
 #else
     return dnnl::matmul::primitive_desc(dnnl::matmul::desc(src, weights, bias, dst), attributes, engine());
 #endif
+  });
+}
+}  // namespace
+
+dnnl::matmul::primitive_desc matmul(const Product& p, const Desc& weights) {
+  return matmul_of(p, Desc({p.m, p.k}, data_type(p.src), Tag::ab), weights);
+}
+
+void multiply_bf16(const Product& p, const ConstMatrix& a, bool trans_a, const ConstMatrix& b, bool trans_b,
+                   void* dst) {
+  // oneDNN has no fast kernel for rows with gaps.
+  std::optional<Scratch> dense_a, dense_b;
+  const auto dense = [](const ConstMatrix& m, std::optional<Scratch>& keep) {
+    if (m.dense()) return const_cast<void*>(m.data);
+    keep.emplace(m.rows, m.cols, m.dtype);
+    convert(m, keep->view);
+    return keep->view.data;
+  };
+  const Desc src({p.m, p.k}, data_type(Dtype::kBf16), trans_a ? Tag::ba : Tag::ab);
+  const Desc weights({p.k, p.n}, data_type(Dtype::kBf16), trans_b ? Tag::ba : Tag::ab);
+  const auto pd = matmul_of(p, src, weights);
+  guarded("gemm", [&] {
+    const auto scratch = Block::allocate(Device::kCpu, pd.scratchpad_desc().get_size());
+    dnnl::matmul(pd).execute(stream(), {{DNNL_ARG_SRC, {src, engine(), dense(a, dense_a)}},
+                                        {DNNL_ARG_WEIGHTS, {weights, engine(), dense(b, dense_b)}},
+                                        {DNNL_ARG_DST, {pd.dst_desc(), engine(), dst}},
+                                        {DNNL_ARG_SCRATCHPAD, {pd.scratchpad_desc(), engine(), scratch->data()}}});
+    stream().wait();
   });
 }
 

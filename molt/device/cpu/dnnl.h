@@ -6,7 +6,7 @@
 #include <string>
 #include <vector>
 
-#include "molt/device/dtype.h"
+#include "molt/device/matrix.h"
 
 namespace molt::onednn {
 
@@ -31,6 +31,10 @@ struct Product {
 /// The primitive for a product with weights of a given layout (format `any`: the one oneDNN likes best). Scratch memory
 /// is given by the caller. Throws InternalError where oneDNN has no such product.
 dnnl::matmul::primitive_desc matmul(const Product& product, const Desc& weights);
+
+/// dst = op(A) · op(B) with bf16 operands that lie anyhow, packed at each call.
+void multiply_bf16(const Product& product, const ConstMatrix& a, bool trans_a, const ConstMatrix& b, bool trans_b,
+                   void* dst);
 
 /// How a matrix in a blocked layout lies in memory: element (i, j) is at base + row[i] + col[j].
 struct BlockedLayout {

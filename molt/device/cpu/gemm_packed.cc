@@ -8,21 +8,13 @@
 #include "molt/device/convert.h"
 #include "molt/device/cpu/dnnl.h"
 #include "molt/device/cpu/parallel.h"
+#include "molt/device/cpu/scratch.h"
 #include "molt/device/cpu_info.h"
 #include "molt/device/gemm.h"
 #include "molt/device/memory.h"
 
 namespace molt {
 namespace {
-
-/// A dense matrix in pooled memory.
-struct Scratch {
-  Scratch(int64_t rows, int64_t cols, Dtype dtype)
-      : block(Block::allocate(Device::kCpu, static_cast<size_t>(rows * cols) * dtype_size(dtype))),
-        view{block->data(), rows, cols, cols, dtype} {}
-  std::shared_ptr<Block> block;
-  Matrix view;
-};
 
 /// More shapes than this at once (prompts of every length) start the collection anew; oneDNN keeps its own cache below.
 constexpr size_t kMaxPrimitives = 64;
@@ -170,22 +162,11 @@ struct PackedMatrix::Impl {
   }
 
   void product_f64(const ConstMatrix& x, const Matrix& y, const double* bias, bool transposed, bool accumulate) const {
-    const auto* w = static_cast<const double*>(plain->data());
-    parallel_for(x.rows, 1, [&](int64_t t) {
-      const double* in = static_cast<const double*>(x.data) + t * x.ld;
-      double* out = static_cast<double*>(y.data) + t * y.ld;
-      if (!accumulate) std::fill(out, out + y.cols, 0.0);
-      for (int64_t o = 0; o < outputs; ++o) {
-        const double* row = w + o * inputs;
-        if (transposed) {
-          double sum = bias ? bias[o] : 0.0;
-          for (int64_t i = 0; i < inputs; ++i) sum += in[i] * row[i];
-          out[o] += sum;
-        } else {
-          for (int64_t i = 0; i < inputs; ++i) out[i] += in[o] * row[i];
-        }
-      }
-    });
+    MOLT_CHECK(x.dtype == Dtype::kF64 && y.dtype == Dtype::kF64, "gemm: an f64 weight needs f64 activations");
+    const ConstMatrix w = matrix_of(static_cast<const double*>(plain->data()), outputs, inputs);
+    gemm({.a = x, .b = w, .c = y, .trans_b = transposed, .beta = accumulate ? 1.0 : 0.0});
+    if (bias)
+      for (int64_t t = 0; t < y.rows; ++t) convert_add(matrix_of(bias, 1, outputs), y.row_range(t, 1));
   }
 
   template <class Out>
@@ -258,7 +239,6 @@ void PackedMatrix::forward(const ConstMatrix& x, const Matrix& y, const void* bi
              ") times the transpose of (", outputs(), ", ", inputs(), ") into (", y.rows, ", ", y.cols, ")");
   if (x.rows == 0) return;
   if (compute() != Dtype::kF64) return impl_->product(*impl_->forward, x, y, bias, accumulate);
-  MOLT_CHECK(x.dtype == Dtype::kF64 && y.dtype == Dtype::kF64, "gemm: an f64 weight needs f64 activations");
   impl_->product_f64(x, y, static_cast<const double*>(bias), true, accumulate);
 }
 
@@ -268,7 +248,6 @@ void PackedMatrix::backward(const ConstMatrix& dy, const Matrix& dx, bool accumu
              ") times (", outputs(), ", ", inputs(), ") into (", dx.rows, ", ", dx.cols, ")");
   if (dy.rows == 0) return;
   if (compute() != Dtype::kF64) return impl_->product(*impl_->backward, dy, dx, nullptr, accumulate);
-  MOLT_CHECK(dy.dtype == Dtype::kF64 && dx.dtype == Dtype::kF64, "gemm: an f64 weight needs f64 activations");
   impl_->product_f64(dy, dx, nullptr, false, accumulate);
 }
 

@@ -1,0 +1,39 @@
+// Products in which one dimension is small: two kernels that read a large operand once, as it lies in memory. Private
+// to gemm.cc. Large operands may be bf16 where the rest is f32; everything else has the type of the sums.
+#pragma once
+
+#include <cstdint>
+
+#include "molt/device/dtype.h"
+
+namespace molt::skinny {
+
+/// C (M,N) = alpha · A (M,K) · B (K,N) + beta · C, vectorised along N. Best where K or M is small.
+struct Broadcast {
+  int64_t m = 0, n = 0, k = 0;
+  const void* a = nullptr;  // element (i,l) at i * a_row + l * a_col
+  int64_t a_row = 0, a_col = 0;
+  const void* b = nullptr;  // row-major
+  int64_t ldb = 0;
+  void* c = nullptr;  // row-major
+  int64_t ldc = 0;
+  double alpha = 1, beta = 0;
+  Dtype dtype = Dtype::kF32, b_dtype = Dtype::kF32;
+};
+void run(const Broadcast& p);
+
+/// C (M,N) = alpha · A (M,K) · Bᵀ + beta · C with B (N,K), vectorised along K. Best where N is small.
+struct Dot {
+  int64_t m = 0, n = 0, k = 0;
+  const void* a = nullptr;  // row-major
+  int64_t lda = 0;
+  const void* b = nullptr;  // row-major
+  int64_t ldb = 0;
+  void* c = nullptr;  // element (i,j) at i * c_row + j * c_col
+  int64_t c_row = 0, c_col = 0;
+  double alpha = 1, beta = 0;
+  Dtype dtype = Dtype::kF32, a_dtype = Dtype::kF32;
+};
+void run(const Dot& p);
+
+}  // namespace molt::skinny
