@@ -1,6 +1,9 @@
 // What Highway and oneDNN found on this processor.
 #include "molt/device/cpu_info.h"
 
+#include <cstdlib>
+#include <string_view>
+
 #include "molt/base/str.h"
 #include "molt/device/cpu/dnnl.h"
 #include "molt/device/cpu/parallel.h"
@@ -23,7 +26,23 @@ HWY_AFTER_NAMESPACE();
 namespace molt {
 namespace {
 HWY_EXPORT(target_name);
+
+int64_t chosen_targets() {
+  const char* wish = std::getenv("MOLT_SIMD");
+  const std::string_view level = wish ? wish : "";
+  int64_t unwanted = 0;
+#if HWY_ARCH_X86
+  if (level == "avx2") unwanted = HWY_AVX2 - 1;  // better targets have lower bits
+  if (level == "baseline") unwanted = 2 * HWY_AVX2 - 1;
+#endif
+  return hwy::SupportedTargets() & ~unwanted;
+}
 }  // namespace
+
+void choose_simd_target() {
+  static const int64_t targets = chosen_targets();
+  hwy::GetChosenTarget().Update(targets);
+}
 
 CpuInfo cpu_info() {
   CpuInfo info;

@@ -8,6 +8,11 @@
 #undef HWY_DISABLED_TARGETS
 #define HWY_DISABLED_TARGETS (HWY_SSSE3 | HWY_SSE4 | HWY_AVX3_DL | HWY_SVE | HWY_SVE2 | HWY_SVE_256 | HWY_SVE2_128)
 
+namespace molt {
+/// Settles which instruction set Highway kernels use: the best one, or less where MOLT_SIMD is "avx2" or "baseline" (to
+/// test on one machine what others will run).
+void choose_simd_target();
+}  // namespace molt
+
 /// The version of an HWY_EXPORTed function for this processor, for a kernel table.
-#define MOLT_BEST_TARGET(function) \
-  (hwy::GetChosenTarget().Update(hwy::SupportedTargets()), &HWY_DYNAMIC_DISPATCH(function))
+#define MOLT_BEST_TARGET(function) (::molt::choose_simd_target(), &HWY_DYNAMIC_DISPATCH(function))
