@@ -23,7 +23,7 @@ Axis linear_axis(double lo, double hi, int count, bool widen) {
   }
   const double rough = (hi - lo) / count, power = std::pow(10, std::floor(std::log10(rough)));
   const double ratio = rough / power;
-  const double step = power * (ratio < 1.5 ? 1 : ratio < 3.5 ? 2 : ratio < 7.5 ? 5 : 10);
+  const double step = power * (ratio < 1.2 ? 1 : ratio < 2.4 ? 2 : ratio < 6 ? 5 : 10);
   Axis axis;
   axis.lo = widen ? std::floor(lo / step + 1e-6) * step : lo;
   axis.hi = widen ? std::ceil(hi / step - 1e-6) * step : hi;

@@ -92,18 +92,21 @@ std::string svg_open(int width, int height, const std::string& description) {
              "\">");
 }
 
-/// The range to show: all of the lines, but of the pale raw values only the middle 98 %; and of a long line not the
-/// 1 % that lie furthest up, such as the first steps from a random start.
+/// The range to show: everything, unless the highest or lowest 1 % of a long curve would take up more than half of it
+/// (a spike, the first steps from a random start).
 std::pair<double, double> shown_range(const std::vector<ChartSeries>& series) {
   double lo = std::numeric_limits<double>::infinity(), hi = -lo;
   for (const ChartSeries& s : series) {
-    if (s.points.empty()) continue;
     std::vector<double> values;
     for (const CurvePoint& p : s.points) values.push_back(p.value);
-    const bool rare = values.size() >= 100 && s.style != ChartSeries::Style::kDots;
-    const bool faint = s.style == ChartSeries::Style::kFaint;
-    lo = std::min(lo, quantile(values, rare && faint ? 0.01 : 0));
-    hi = std::max(hi, quantile(values, rare ? 0.99 : 1));
+    double low = quantile(values, 0), high = quantile(values, 1);
+    if (values.size() >= 100) {
+      const double usual_low = quantile(values, 0.01), usual_high = quantile(values, 0.99),
+                   usual = usual_high - usual_low;
+      if (high - usual_high > usual) high = usual_high + 0.1 * usual;
+      if (usual_low - low > usual) low = usual_low - 0.1 * usual;
+    }
+    lo = std::min(lo, low), hi = std::max(hi, high);
   }
   return {lo, hi};
 }
@@ -140,12 +143,16 @@ std::string line_chart(const LineChart& chart) {
     if (chart.from_zero) lo = std::min(lo, 0.0), hi = std::max(hi, lo == 0 && hi == 0 ? 1.0 : hi);
     plot.y = linear_axis(lo, hi, chart.height > 280 ? 6 : 4, true);
   }
+  const bool any_faint = std::any_of(series.begin(), series.end(),
+                                     [](const ChartSeries& s) { return s.style == ChartSeries::Style::kFaint; });
+  // Beside a pale curve the plain ones are its averages, which are nothing that was measured.
+  auto measured = [&](const ChartSeries& s) { return !any_faint || s.style != ChartSeries::Style::kLine; };
   double first = series[0].points[0].step, last = first;
   size_t beyond = 0;
   for (ChartSeries& s : series) {
     for (CurvePoint& p : s.points) {
       first = std::min(first, p.step), last = std::max(last, p.step);
-      beyond += p.value > plot.y.hi || p.value < plot.y.lo;
+      beyond += measured(s) && (p.value > plot.y.hi || p.value < plot.y.lo);
       if (log) p.value = std::max(p.value, plot.y.lo / 10);  // zero has no place on it
     }
   }
@@ -160,8 +167,8 @@ std::string line_chart(const LineChart& chart) {
   const std::string clip = str("clip", hash_name(chart.title));  // titles differ within a page
   std::string svg = svg_open(chart.width, chart.height, chart.title) + axes_svg(plot, "step", x_labels);
   svg +=
-      str("<clipPath id=\"", clip, "\"><rect x=\"", px(plot.box.x), "\" y=\"", px(plot.box.y - 3), "\" width=\"",
-          px(plot.box.w + 4), "\" height=\"", px(plot.box.h + 4), "\"/></clipPath><g clip-path=\"url(#", clip, ")\">");
+      str("<clipPath id=\"", clip, "\"><rect x=\"", px(plot.box.x - 5), "\" y=\"", px(plot.box.y - 4), "\" width=\"",
+          px(plot.box.w + 10), "\" height=\"", px(plot.box.h + 8), "\"/></clipPath><g clip-path=\"url(#", clip, ")\">");
   Json data = plot_json(plot);
   data["kind"] = "line";
   std::string legend = "<ul class=\"legend\">";
@@ -177,8 +184,8 @@ std::string line_chart(const LineChart& chart) {
         drawn[i] += str("<circle cx=\"", px(plot.px_x(p.step)), "\" cy=\"", px(plot.px_y(p.value)), "\" r=\"3.5\"/>");
     }
     drawn[i] += "</g>";
-    legend += str("<li class=\"", colour_class(s.colour), faint ? " faint" : "", "\" data-i=\"", i, "\">",
-                  escape_html(s.name), "</li>");
+    legend += str("<li class=\"", colour_class(s.colour), faint ? " faint" : "", "\" data-i=\"", i, "\"><span>",
+                  escape_html(s.name), "</span></li>");
     Json values = Json::array();
     for (const CurvePoint& p : points) values.push_back({rounded(p.step), rounded(p.value)});
     data["series"].push_back({{"name", s.name}, {"class", colour_class(s.colour)}, {"points", std::move(values)}});
@@ -227,17 +234,23 @@ std::string labels_svg(const ScatterChart& chart, const Plot& plot) {
   for (const ScatterPoint& p : chart.points) taken.push_back({plot.px_x(p.x) - 8, plot.px_y(p.y) - 8, 16, 16});
   std::string out;
   for (const ScatterPoint& p : chart.points) {
-    const double x = plot.px_x(p.x), y = plot.px_y(p.y), w = 6.6 * static_cast<double>(p.name.size()) + 4, h = 14;
-    const Box spots[] = {{x + 11, y - 7, w, h},     {x - 11 - w, y - 7, w, h}, {x - w / 2, y - 24, w, h},
-                         {x - w / 2, y + 10, w, h}, {x + 9, y - 20, w, h},     {x + 9, y + 7, w, h},
-                         {x - 9 - w, y - 20, w, h}, {x - 9 - w, y + 7, w, h}};
-    for (const Box& spot : spots) {
-      const bool inside = spot.x > plot.box.x && spot.x + spot.w < chart.width - 2 && spot.y > 0 &&
-                          spot.y + spot.h < plot.box.y + plot.box.h;
-      if (!inside || std::any_of(taken.begin(), taken.end(), [&](const Box& b) { return overlap(b, spot); })) continue;
-      taken.push_back(spot);
-      out += str("<text class=\"label\" x=\"", px(spot.x + 2), "\" y=\"", px(spot.y + 11), "\">", escape_html(p.name),
-                 "</text>");
+    const double x = plot.px_x(p.x), y = plot.px_y(p.y), w = 7.6 * static_cast<double>(p.name.size()) + 4, h = 14;
+    struct Spot {
+      double x, y;  // of the text's anchor, on its middle line
+      const char* anchor;
+    };
+    const Spot spots[] = {{x + 11, y, "start"},   {x - 11, y, "end"},       {x, y - 17, "middle"},
+                          {x, y + 17, "middle"},  {x + 9, y - 13, "start"}, {x + 9, y + 13, "start"},
+                          {x - 9, y - 13, "end"}, {x - 9, y + 13, "end"}};
+    for (const Spot& spot : spots) {
+      const double shift = spot.anchor[0] == 's' ? 0 : spot.anchor[0] == 'm' ? w / 2 : w;
+      const Box box{spot.x - shift, spot.y - h / 2, w, h};
+      const bool inside =
+          box.x > plot.box.x && box.x + box.w < chart.width - 2 && box.y > 0 && box.y + box.h < plot.box.y + plot.box.h;
+      if (!inside || std::any_of(taken.begin(), taken.end(), [&](const Box& b) { return overlap(b, box); })) continue;
+      taken.push_back(box);
+      out += str("<text class=\"label\" text-anchor=\"", spot.anchor, "\" x=\"", px(spot.x), "\" y=\"", px(spot.y + 4),
+                 "\">", escape_html(p.name), "</text>");
       break;
     }
   }

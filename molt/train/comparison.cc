@@ -24,32 +24,52 @@ std::optional<double> score_of(const MethodResult& m, const std::string& name) {
   return std::nullopt;
 }
 
-std::optional<double> positive(double value) { return value > 0 ? std::optional<double>(value) : std::nullopt; }
+template <class T>
+std::optional<double> positive(T value) {
+  return value > 0 ? std::optional<double>(static_cast<double>(value)) : std::nullopt;
+}
+
+std::string integer_text(double value) { return format_integer(static_cast<int64_t>(value)); }
+std::string bytes_text(double value) { return format_bytes(static_cast<int64_t>(value)); }
+
+// Columns that cards look for by name.
+constexpr const char *kEvalLoss = "eval loss", *kShare = "share", *kTime = "time", *kMemory = "peak memory";
 
 /// One column of the table: what it holds, how it is written, which end is better.
 struct Column {
   std::string name;
   std::vector<std::optional<double>> values;
-  std::string (*text)(double);
+  std::vector<std::string> texts;
   bool lower;
-  bool bar = false;  // a bar below the value, for the score that counts
+  bool main = false;  // the score that counts: with a bar below each value
+
+  std::optional<size_t> best() const { return best_in_column(values, lower); }
 };
 
+/// The columns that have any value, the main score first. Methods that failed have none.
 std::vector<Column> columns_of(const ComparisonReport& r, const std::string& main_score) {
   std::vector<Column> columns;
-  auto add = [&](const std::string& name, auto value, std::string (*text)(double), bool lower, bool bar = false) {
-    Column column{name, {}, text, lower, bar};
+  auto collect = [&](auto value) {
+    std::vector<std::optional<double>> values;
     for (const MethodResult& m : r.methods)
-      column.values.push_back(m.failure.empty() ? value(m) : std::optional<double>());
-    const bool any =
-        std::any_of(column.values.begin(), column.values.end(), [](const auto& v) { return v.has_value(); });
-    if (any) columns.push_back(std::move(column));
+      values.push_back(m.failure.empty() ? std::optional<double>(value(m)) : std::optional<double>());
+    return values;
+  };
+  auto add = [&](Column column) {
+    if (std::any_of(column.values.begin(), column.values.end(), [](const auto& v) { return v.has_value(); }))
+      columns.push_back(std::move(column));
   };
   auto add_score = [&](const std::string& name) {
-    add(
-        name, [&](const MethodResult& m) { return score_of(m, name); }, metric_text, lower_is_better(name),
-        name == main_score);
+    const auto values = collect([&](const MethodResult& m) { return score_of(m, name); });
+    add({name, values, metric_column(values), lower_is_better(name), name == main_score});
   };
+  auto add_cost = [&](const std::string& name, bool lower, std::string (*text)(double), auto value) {
+    const auto values = collect(value);
+    std::vector<std::string> texts;
+    for (const auto& v : values) texts.push_back(v ? text(*v) : "");
+    add({name, values, texts, lower});
+  };
+
   add_score(main_score);
   std::vector<std::string> others;
   for (const MethodResult& m : r.methods) {
@@ -58,20 +78,13 @@ std::vector<Column> columns_of(const ComparisonReport& r, const std::string& mai
     }
   }
   for (const std::string& name : others) add_score(name);
-  add(
-      "eval loss", [](const MethodResult& m) { return m.eval_loss; }, metric_text, true);
-  add(
-      "trainable", [](const MethodResult& m) { return positive(static_cast<double>(m.trainable_parameters)); },
-      [](double v) { return format_integer(static_cast<int64_t>(v)); }, true);
-  add(
-      "share", [](const MethodResult& m) { return share_of(m); }, format_percent, true);
-  add(
-      "time", [](const MethodResult& m) { return positive(m.seconds); }, format_duration, true);
-  add(
-      "tokens/s", [](const MethodResult& m) { return positive(m.tokens_per_second); }, format_count, false);
-  add(
-      "peak memory", [](const MethodResult& m) { return positive(static_cast<double>(m.peak_memory_bytes)); },
-      [](double v) { return format_bytes(static_cast<int64_t>(v)); }, true);
+  const auto losses = collect([](const MethodResult& m) { return m.eval_loss; });
+  add({kEvalLoss, losses, metric_column(losses), true});
+  add_cost("trainable", true, integer_text, [](const MethodResult& m) { return positive(m.trainable_parameters); });
+  add_cost(kShare, true, format_percent, share_of);
+  add_cost(kTime, true, format_duration, [](const MethodResult& m) { return positive(m.seconds); });
+  add_cost("tokens/s", false, rate_text, [](const MethodResult& m) { return positive(m.tokens_per_second); });
+  add_cost(kMemory, true, bytes_text, [](const MethodResult& m) { return positive(m.peak_memory_bytes); });
   return columns;
 }
 
@@ -110,10 +123,11 @@ std::string table_section(const ComparisonReport& r, const std::vector<Column>& 
     for (const Column& column : columns) {
       out += "<td class=\"num\">";
       if (const auto& value = column.values[i]) {
-        const bool best = best_in_column(column.values, column.lower) == i;
-        const std::string text = escape_html(column.text(*value));
-        out += best ? str("<span class=\"best\">", text, "</span>") : text;
-        if (column.bar && std::isfinite(*value))
+        const auto best = column.best();
+        // What reads the same counts the same: two runs of "11 min 40 s" are both marked.
+        const std::string text = escape_html(column.texts[i]);
+        out += best && column.texts[i] == column.texts[*best] ? str("<span class=\"best\">", text, "</span>") : text;
+        if (column.main && std::isfinite(*value))
           out += str("<span class=\"under ", colour_of(i),
                      "\"><i style=\"width:", format_fixed(bar_share(column, *value) * 100, 1), "%\"></i></span>");
       }
@@ -126,24 +140,20 @@ std::string table_section(const ComparisonReport& r, const std::vector<Column>& 
 
 std::vector<Card> summary(const ComparisonReport& r, const std::vector<Column>& columns) {
   std::vector<Card> cards;
-  auto best_card = [&](const std::string& column_name, const std::string& title, bool main) {
-    for (const Column& column : columns) {
-      if (column.name != column_name) continue;
-      if (const auto best = best_in_column(column.values, column.lower)) {
-        const double value = *column.values[*best];
-        cards.push_back({title, column.text(value), r.methods[*best].name,
-                         column.name == "share" ? std::optional<double>(value) : std::nullopt, main});
-      }
-      return;
-    }
+  auto add = [&](const Column& column, const std::string& title) {
+    const auto best = column.best();
+    if (!best) return;
+    Card card{title, column.texts[*best], r.methods[*best].name, {}, column.main};
+    if (column.name == kShare) card.share = column.values[*best];
+    cards.push_back(card);
   };
   for (const Column& column : columns) {
-    if (column.bar) best_card(column.name, "Best " + column.name, true);
+    if (column.main) add(column, "Best " + column.name);
+    if (column.name == kEvalLoss) add(column, "Lowest eval loss");
+    if (column.name == kShare) add(column, "Fewest trainable");
+    if (column.name == kTime) add(column, "Shortest training");
+    if (column.name == kMemory) add(column, "Least memory");
   }
-  best_card("eval loss", "Lowest eval loss", false);
-  best_card("share", "Fewest trainable", false);
-  best_card("time", "Shortest training", false);
-  best_card("peak memory", "Least memory", false);
   return cards;
 }
 
@@ -151,7 +161,7 @@ std::string overlay(const ComparisonReport& r, const std::string& title, const s
                     Curve MethodResult::*curve, bool smooth) {
   LineChart chart;
   chart.title = title, chart.unit = unit;
-  chart.width = smooth ? 1080 : 520, chart.height = smooth ? 340 : 340;
+  chart.width = smooth ? 1080 : 520, chart.height = 340;
   for (size_t i = 0; i < r.methods.size(); ++i) {
     const Curve& points = r.methods[i].*curve;
     const Curve shown = smooth ? smoothed(points, 2 * smoothing_radius(points.size())) : points;

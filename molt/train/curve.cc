@@ -25,8 +25,17 @@ Curve smoothed(const Curve& curve, size_t radius) {
   for (size_t i = 0; i < points.size(); ++i) sums[i + 1] = sums[i] + points[i].value;
   Curve out = points;
   for (size_t i = 0; i < points.size(); ++i) {
-    const size_t reach = std::min({radius, i, points.size() - 1 - i});
-    out[i].value = (sums[i + reach + 1] - sums[i - reach]) / static_cast<double>(2 * reach + 1);
+    const size_t from = i - std::min(i, radius), to = std::min(i + radius, points.size() - 1);
+    const double count = static_cast<double>(to - from + 1), mean = (sums[to + 1] - sums[from]) / count;
+    const double middle = static_cast<double>(from + to) / 2;
+    // The straight line of least squares through the window, at i. Where the window reaches equally far on both sides
+    // that is its mean; near the ends the slope matters, or a falling curve would start too low.
+    double slope = 0;
+    if (i - from != to - i) {
+      for (size_t j = from; j <= to; ++j) slope += (static_cast<double>(j) - middle) * (points[j].value - mean);
+      slope /= count * (count * count - 1) / 12;
+    }
+    out[i].value = mean + slope * (static_cast<double>(i) - middle);
   }
   return out;
 }

@@ -18,8 +18,8 @@ struct NamedCurve {
   Curve points;
 };
 
-/// Averages over a window of `radius` points on either side, narrower near the ends so that they are not bent; points
-/// that are not finite are left out. Radius 0 only leaves those out.
+/// Each point on the straight line that fits best (least squares) through it and `radius` points on either side: inside
+/// the curve that is the average, near its ends nothing is bent. Points that are not finite are left out.
 Curve smoothed(const Curve& curve, size_t radius);
 
 /// The radius that suits a curve: 1/40 of its points, 0 below 30 points.

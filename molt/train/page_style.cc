@@ -17,12 +17,12 @@ const char* const kPageStyle = R"css(
 --bg:#f5f7f9;--card:#fff;--line:#e3e8ee;--grid:#edf0f4;--text:#17212e;--soft:#445064;--muted:#6a7688;
 --accent:#0f766e;--accent-soft:#e3f3f0;--good:#0b6b4f;--good-soft:#e0f4ec;--bad:#b3261e;--bad-soft:#fce8e6;
 --code:#f7f9fb;--shadow:0 1px 2px rgba(16,24,40,.05),0 4px 16px rgba(16,24,40,.04);
---s0:#0072b2;--s1:#d55e00;--s2:#009e73;--s3:#b0508f;--s4:#c98a00;--s5:#4aa5dc;--s6:#7d6f00;--s7:#5c6878}
+--s0:#0072b2;--s1:#d55e00;--s2:#009e73;--s3:#b0508f;--s4:#c98a00;--s5:#4aa5dc;--s6:#222b38;--s7:#8a7b00}
 @media screen and (prefers-color-scheme:dark){:root{
 --bg:#0e1318;--card:#161d25;--line:#27313c;--grid:#212a34;--text:#e8edf3;--soft:#bcc7d4;--muted:#8e9bab;
 --accent:#3cc4b1;--accent-soft:#12302d;--good:#5fd3a6;--good-soft:#12312a;--bad:#ff8f85;--bad-soft:#3a1c1b;
 --code:#10161d;--shadow:none;
---s0:#46a6ee;--s1:#ff8142;--s2:#22c79c;--s3:#e493c6;--s4:#f0b03a;--s5:#9bd8ff;--s6:#e6da55;--s7:#aab5c3}}
+--s0:#46a6ee;--s1:#ff8142;--s2:#22c79c;--s3:#e493c6;--s4:#f0b03a;--s5:#9bd8ff;--s6:#f4f6f8;--s7:#e6da55}}
 *{box-sizing:border-box}
 html{-webkit-text-size-adjust:100%}
 body{margin:0;background:var(--bg);color:var(--text);line-height:1.5;font-size:15px;
@@ -37,7 +37,9 @@ h2{margin:38px 0 14px;font-size:18px;letter-spacing:-.005em;font-weight:650}
 .chip{font-size:13px;padding:2px 10px;border-radius:99px;border:1px solid var(--line);background:var(--card);color:var(--soft);overflow-wrap:anywhere}
 .chip.ok{background:var(--good-soft);color:var(--good);border-color:transparent;font-weight:600}
 .chip.bad{background:var(--bad-soft);color:var(--bad);border-color:transparent;font-weight:600}
-.cards{display:grid;grid-template-columns:repeat(auto-fit,minmax(205px,1fr));gap:14px}
+.cards{display:grid;gap:14px}
+.c2{grid-template-columns:repeat(2,1fr)}.c3{grid-template-columns:repeat(3,1fr)}.c4{grid-template-columns:repeat(4,1fr)}.c5{grid-template-columns:repeat(5,1fr)}
+.wide1>.card:first-child{grid-column:span 2}
 .card,.panel,.chart{background:var(--card);border:1px solid var(--line);border-radius:14px;box-shadow:var(--shadow)}
 .card{padding:15px 18px 14px;min-width:0}
 .card .name{font-size:12.5px;color:var(--muted);font-weight:550}
@@ -57,7 +59,7 @@ h2{margin:38px 0 14px;font-size:18px;letter-spacing:-.005em;font-weight:650}
 .draw{overflow-x:auto;margin-top:8px}
 .draw svg{display:block;width:100%;height:auto;min-width:440px;touch-action:pan-y}
 svg text{font-size:12px;fill:var(--muted);font-variant-numeric:tabular-nums}
-svg text.axis-name{fill:var(--muted);font-style:italic}svg text.label{fill:var(--text);font-weight:550}
+svg text.axis-name{fill:var(--muted);font-style:italic}svg text.label{fill:var(--text);font-weight:550;paint-order:stroke;stroke:var(--card);stroke-width:4px;stroke-linejoin:round}
 .grid path{stroke:var(--grid);stroke-width:1}.axis,.tick{stroke:var(--line);stroke-width:1;fill:none}
 .series path{fill:none;stroke:currentColor;stroke-width:2;stroke-linejoin:round;stroke-linecap:round}
 .series circle{fill:var(--card);stroke:currentColor;stroke-width:2}
@@ -80,7 +82,9 @@ box-shadow:0 6px 24px rgba(0,0,0,.16);padding:8px 12px;font-size:13px;max-width:
 #tip b{display:block;font-weight:620;margin-bottom:2px}
 #tip div{display:flex;gap:8px;align-items:center}#tip div i{width:9px;height:9px;border-radius:50%;background:currentColor;flex:none}
 #tip div span{color:var(--soft)}#tip div em{font-style:normal;font-weight:600;margin-left:auto;padding-left:14px;color:var(--text)}
-.panel{overflow-x:auto}
+.panel{overflow-x:auto}.tall{max-height:620px;overflow-y:auto}
+.tall th{position:sticky;top:0;background:var(--card);box-shadow:inset 0 -1px var(--line)}
+td:last-child,th:last-child{padding-right:22px}td:first-child,th:first-child{padding-left:20px}
 table{border-collapse:collapse;width:100%;font-size:14px}
 th{font-size:12.5px;font-weight:600;color:var(--muted);text-align:left;vertical-align:bottom;white-space:nowrap}
 th,td{padding:9px 14px;border-bottom:1px solid var(--line)}
@@ -97,7 +101,7 @@ td .under i{display:block;height:100%;border-radius:2px;background:currentColor}
 .failed{color:var(--bad);font-size:13.5px}
 .samples td{vertical-align:top;white-space:pre-wrap;overflow-wrap:anywhere}
 .samples{table-layout:fixed;min-width:760px}
-.samples .n{width:46px;color:var(--muted)}.samples .m{width:92px}
+.samples .n{width:46px;color:var(--muted)}.samples .m{width:122px}
 .samples .text{max-height:15em;overflow:auto}
 .verdict{display:inline-flex;gap:5px;align-items:center;font-size:12.5px;font-weight:640;border-radius:99px;padding:2px 9px;white-space:nowrap}
 .verdict.right{color:var(--good);background:var(--good-soft)}.verdict.wrong{color:var(--bad);background:var(--bad-soft)}
@@ -122,14 +126,15 @@ dt{color:var(--muted)}dd{margin:0;overflow-wrap:anywhere;font-variant-numeric:ta
 .notes{margin:0;padding:4px 18px 16px;list-style:none;font-size:14px}.notes li{display:flex;gap:16px;padding:4px 0}
 .notes li span{color:var(--muted);flex:none;min-width:76px;font-variant-numeric:tabular-nums}
 footer{padding-top:26px;padding-bottom:40px;color:var(--muted);font-size:13px}
-@media(max-width:760px){.charts{grid-template-columns:minmax(0,1fr)}main,header.top,footer{padding-left:14px;padding-right:14px}
-.cards{grid-template-columns:repeat(auto-fit,minmax(150px,1fr))}.card .value{font-size:21px}}
+@media screen and (max-width:760px){.charts{grid-template-columns:minmax(0,1fr)}main,header.top,footer{padding-left:14px;padding-right:14px}
+.cards.c2,.cards.c3,.cards.c4,.cards.c5{grid-template-columns:repeat(2,minmax(0,1fr))}.wide .draw svg{min-width:760px}.card .value{font-size:21px}}
 @media print{@page{margin:13mm}
-:root{--bg:#fff;--shadow:none}body{font-size:11pt;-webkit-print-color-adjust:exact;print-color-adjust:exact}
+:root{--bg:#fff;--shadow:none}body{font-size:9.5pt;-webkit-print-color-adjust:exact;print-color-adjust:exact}
 main,header.top,footer{max-width:none;padding-left:0;padding-right:0}header.top{padding-top:0}
-.tools,.copy,#tip{display:none!important}.card,.chart,tr,dl,.notes li{break-inside:avoid}h2{break-after:avoid}
-.draw,.panel{overflow:visible}.draw svg{min-width:0}.samples{min-width:0}.samples .text{max-height:none}.code pre{white-space:pre-wrap}
-.cards{grid-template-columns:repeat(4,1fr);gap:8px}.card{padding:9px 11px}.card .value{font-size:15pt}.card .value.long{font-size:11pt}}
+.tools,.copy,#tip{display:none!important}.card,.chart,tr,dl,.notes li{break-inside:avoid}h2,summary{break-after:avoid}
+.draw,.panel{overflow:visible}.tall{max-height:none}.draw svg{min-width:0}.samples{min-width:0}.samples .text{max-height:none}.code pre{white-space:pre-wrap}
+.cards,.charts{gap:8px}.card{padding:8px 11px}.card .value{font-size:14pt}.card .value.long{font-size:10.5pt}.card .more,.card .name{font-size:8.5pt}
+.two{grid-template-columns:1fr}table,dl,.notes{font-size:9.5pt}th,td{padding:5px 10px}h1{font-size:19pt}h2{margin-top:22px}.chart{padding:11px 13px}}
 )css";
 
 const char* const kPageScript = R"js(
@@ -155,7 +160,7 @@ for(const fig of $('.chart')){const data=JSON.parse(fig.querySelector('script').
   if(at==null)return leave();
   const kids=[el('b','step '+at.toLocaleString('en'))],marks=[node('line',{x1:px(at),x2:px(at),y1:by,y2:by+bh})];
   data.series.forEach((s,i)=>{if(off.has(i))return;const p=near(s.points,at);if(Math.abs(px(p[0])-px(at))>10)return;
-   kids.push(row(s.class,s.name+(p[0]===at?'':' (at '+p[0].toLocaleString('en')+')'),num(p[1])));
+   kids.push(row(s.class,s.name+(Math.abs(px(p[0])-px(at))<3?'':' (at '+p[0].toLocaleString('en')+')'),num(p[1])));
    const y=py(p[1]);if(y>=by-2&&y<=by+bh+2)marks.push(node('circle',{cx:px(p[0]),cy:y,r:4.5,class:s.class.split(' ')[0]}))});
   g.replaceChildren(...marks);show(ev,kids)});
  for(const li of $('.legend li',fig)){const i=+li.dataset.i,line=fig.querySelector('.series[data-i="'+i+'"]');

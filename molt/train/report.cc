@@ -14,41 +14,40 @@
 namespace molt::train {
 namespace {
 
+std::string step_text(double step) { return "at step " + format_integer(static_cast<int64_t>(step)); }
+
 std::vector<Card> summary(const RunReport& r) {
   std::vector<Card> cards;
+  auto add = [&](const std::string& name, const std::string& value, const std::string& more) {
+    cards.push_back({name, value, more, {}, false});
+  };
   if (r.best_score) {
-    const std::string name = r.score_name.empty() ? "score" : r.score_name;
-    cards.push_back({"Best " + name,
-                     metric_text(*r.best_score),
-                     r.best_step ? str("at step ", format_integer(*r.best_step)) : "",
-                     {},
-                     true});
+    add("Best " + (r.score_name.empty() ? "score" : r.score_name), metric_text(*r.best_score),
+        r.best_step ? step_text(static_cast<double>(*r.best_step)) : "");
+    cards.back().main = true;
   }
-  if (!r.model.empty())
-    cards.push_back(
-        {"Model",
-         r.model,
-         r.total_parameters > 0 ? format_count(static_cast<double>(r.total_parameters)) + " parameters" : "",
-         {},
-         false});
-  if (!r.method.empty()) cards.push_back({"Method", r.method, r.task, {}, false});
+  if (!r.eval_loss.empty() && r.score_name != "loss") {
+    const Curve curve = thinned(r.eval_loss[0].points, r.eval_loss[0].points.size());  // the finite points
+    const auto best = std::min_element(curve.begin(), curve.end(),
+                                       [](const CurvePoint& p, const CurvePoint& q) { return p.value < q.value; });
+    if (best != curve.end())
+      add("Lowest " + r.eval_loss[0].name + " loss", metric_text(best->value), step_text(best->step));
+  }
+  const auto count = [](int64_t n) { return format_count(static_cast<double>(n)); };
+  if (!r.model.empty()) add("Model", r.model, r.total_parameters > 0 ? count(r.total_parameters) + " parameters" : "");
+  if (!r.method.empty()) add("Method", r.method, r.task);
   if (r.total_parameters > 0) {
     const double share = static_cast<double>(r.trainable_parameters) / static_cast<double>(r.total_parameters);
-    cards.push_back(
-        {"Trainable", format_percent(share), of_total(r.trainable_parameters, r.total_parameters), share, false});
+    add("Trainable", format_percent(share), of_total(r.trainable_parameters, r.total_parameters));
+    cards.back().share = std::clamp(share, 0.0, 1.0);
   }
   if (r.tokens_per_second > 0)
-    cards.push_back({"Tokens per second",
-                     format_count(r.tokens_per_second),
-                     r.tokens > 0 ? format_count(static_cast<double>(r.tokens)) + " tokens in all" : "",
-                     {},
-                     false});
-  if (r.peak_memory_bytes > 0)
-    cards.push_back({"Peak memory", format_bytes(r.peak_memory_bytes), "resident", {}, false});
+    add("Tokens per second", rate_text(r.tokens_per_second), r.tokens > 0 ? count(r.tokens) + " tokens in all" : "");
+  if (r.peak_memory_bytes > 0) add("Peak memory", format_bytes(r.peak_memory_bytes), "resident");
   if (r.wall_seconds > 0) {
     std::string more = r.steps > 0 ? format_integer(r.steps) + " steps" : "";
     if (r.epochs > 0) more += str(more.empty() ? "" : ", ", format_significant(r.epochs, 3), " epochs");
-    cards.push_back({"Training time", format_duration(r.wall_seconds), more, {}, false});
+    add("Training time", format_duration(r.wall_seconds), more);
   }
   return cards;
 }
@@ -130,25 +129,24 @@ std::string evaluations_section(const RunReport& r) {
       for (const auto& [name, value] : r.evaluations[i].values) {
         if (name == metrics[m]) column[i] = value;
       }
-      if (column[i]) cells[i][m] = escape_html(metric_text(*column[i]));
     }
+    const std::vector<std::string> texts = metric_column(column);
     // Each data set by itself: a value on one says nothing about another.
     for (size_t i = 0; i < rows; ++i) {
       std::vector<std::optional<double>> same = column;
       for (size_t j = 0; j < rows; ++j) {
         if (r.evaluations[j].name != r.evaluations[i].name) same[j].reset();
       }
-      if (best_in_column(same, lower_is_better(metrics[m])) == i)
-        cells[i][m] = str("<span class=\"best\">", cells[i][m], "</span>");
+      const bool best = best_in_column(same, lower_is_better(metrics[m])) == i;
+      cells[i][m] = best ? str("<span class=\"best\">", escape_html(texts[i]), "</span>") : escape_html(texts[i]);
     }
   }
-  std::string out =
-      "<h2>Evaluations</h2>\n<div class=\"panel\"><table><thead><tr><th class=\"num\">Step</th><th>Data</th>";
+  std::string out = "<h2>Evaluations</h2>\n<div class=\"panel tall\"><table><thead><tr><th>Step</th><th>Data</th>";
   for (const std::string& name : metrics) out += str("<th class=\"num\">", escape_html(name), "</th>");
   out += "</tr></thead><tbody>\n";
   for (size_t i = 0; i < rows; ++i) {
-    out += str("<tr><td class=\"num\">", format_integer(r.evaluations[i].step), "</td><td>",
-               escape_html(r.evaluations[i].name), "</td>");
+    out += str("<tr><td>", format_integer(r.evaluations[i].step), "</td><td>", escape_html(r.evaluations[i].name),
+               "</td>");
     for (const std::string& cell : cells[i]) out += str("<td class=\"num\">", cell, "</td>");
     out += "</tr>\n";
   }

@@ -1,6 +1,8 @@
 #include "molt/train/sections.h"
 
+#include <algorithm>
 #include <cmath>
+#include <limits>
 
 #include "molt/base/format.h"
 #include "molt/base/str.h"
@@ -10,7 +12,11 @@
 namespace molt::train {
 
 std::string cards_section(const std::vector<Card>& cards) {
-  std::string out = "<section class=\"cards\">\n";
+  // Rows without a hole: by fours, with a wider first card where one is missing; five in a row; six as two by three.
+  const size_t n = cards.size();
+  const char* layout = n % 4 == 0 ? "c4" : n % 4 == 3 ? "c4 wide1" : n % 5 == 0 ? "c5" : n % 3 == 0 ? "c3" : "c2";
+  if (cards.empty()) return "";
+  std::string out = str("<section class=\"cards ", layout, "\">\n");
   for (const Card& card : cards) {
     out += str("<div class=\"card", card.main ? " main" : "", "\"><div class=\"name\">", escape_html(card.name),
                "</div><div class=\"value", card.value.size() > 14 ? " long" : "", "\">", escape_html(card.value),
@@ -59,6 +65,26 @@ std::string of_total(int64_t part, int64_t total) {
 }
 
 std::string metric_text(double value) { return format_significant(value, 4); }
+
+std::string rate_text(double rate) {
+  return rate < 99.5 ? format_significant(rate, 3) : format_integer(std::llround(std::min(rate, 1e15)));
+}
+
+std::vector<std::string> metric_column(const std::vector<std::optional<double>>& column) {
+  double largest = 0, smallest = std::numeric_limits<double>::infinity();
+  for (const auto& value : column) {
+    if (!value || !std::isfinite(*value)) continue;
+    largest = std::max(largest, std::fabs(*value));
+    if (*value != 0) smallest = std::min(smallest, std::fabs(*value));
+  }
+  // Where one number of decimals would round some values away or write endless digits, each is written by itself.
+  const bool alike = largest < 1e6 && smallest >= 1e-3 && largest > 0;
+  const int decimals = alike ? std::clamp(3 - static_cast<int>(std::floor(std::log10(largest))), 1, 4) : 0;
+  std::vector<std::string> out;
+  for (const auto& value : column)
+    out.push_back(!value ? "" : alike ? format_fixed(*value, decimals) : metric_text(*value));
+  return out;
+}
 
 std::optional<size_t> best_in_column(const std::vector<std::optional<double>>& column, bool lower) {
   std::optional<size_t> best;

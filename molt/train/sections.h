@@ -1,6 +1,7 @@
 // Sections that the page of a run and the page of a comparison share.
 #pragma once
 
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -28,11 +29,17 @@ std::string footer_section(const std::string& created);
 /// "1,228,800 of 130,563,072" and the like.
 std::string of_total(int64_t part, int64_t total);
 
-/// A metric's value in a table.
+/// A metric's value by itself.
 std::string metric_text(double value);
 
-/// The index of the best finite value in a column, by lower_is_better(); nothing where fewer than two are finite or all
-/// are equal.
+/// Tokens per second: "6,194".
+std::string rate_text(double rate);
+
+/// The values of one metric as a table's column: as many decimals for all as give its largest value four digits.
+/// Empty text where there is no value.
+std::vector<std::string> metric_column(const std::vector<std::optional<double>>& column);
+
+/// The index of the best finite value in a column; nothing where fewer than two are finite or all are equal.
 std::optional<size_t> best_in_column(const std::vector<std::optional<double>>& column, bool lower);
 
 }  // namespace molt::train

@@ -5,21 +5,250 @@
 #include <gtest/gtest.h>
 
 #include <cstdlib>
+#include <limits>
+#include <regex>
 
 #include "molt/base/file.h"
+#include "molt/base/json.h"
+#include "molt/train/html.h"
 #include "tests/train/report_example.h"
 #include "tests/train/temporary.h"
 
 namespace molt::train {
 namespace {
 
-TEST(Report, ExamplePagesAreWritten) {
+bool contains(const std::string& text, const std::string& part) { return text.find(part) != std::string::npos; }
+
+/// Every element that is opened is closed, in order. Content of <script> and <style> is skipped, as a browser does.
+void expect_balanced(const std::string& html) {
+  std::vector<std::string> open;
+  for (size_t at = html.find('<'); at != std::string::npos; at = html.find('<', at)) {
+    if (html.compare(at, 2, "<!") == 0) {
+      at = html.find('>', at);
+      continue;
+    }
+    const bool closes = html[at + 1] == '/';
+    size_t end = at + 1 + closes;
+    while (std::isalnum(static_cast<unsigned char>(html[end]))) ++end;
+    const std::string name = html.substr(at + 1 + closes, end - at - 1 - closes);
+    ASSERT_FALSE(name.empty()) << "a bare < at: " << html.substr(at, 60);
+    const size_t close = html.find('>', end);
+    ASSERT_NE(close, std::string::npos);
+    const bool empty = html[close - 1] == '/' || name == "meta" || name == "link";
+    if (closes) {
+      ASSERT_FALSE(open.empty()) << "</" << name << "> without a start";
+      ASSERT_EQ(open.back(), name) << html.substr(at > 200 ? at - 200 : 0, 260);
+      open.pop_back();
+    } else if (name == "script" || name == "style") {
+      at = html.find("</" + name, close) + 1;
+      continue;
+    } else if (!empty) {
+      open.push_back(name);
+    }
+    at = close;
+  }
+  EXPECT_TRUE(open.empty()) << "not closed: " << open.back();
+}
+
+/// Nothing in the page makes a browser fetch anything, and its data is JSON.
+void expect_self_contained(const std::string& html) {
+  std::string rest = std::regex_replace(html, std::regex("http://www\\.w3\\.org/2000/svg"), "");
+  for (const char* part : {"http://", "https://", "@import", "<iframe", "<img", "<object", "src=", "fetch(", "XMLHttp"})
+    EXPECT_FALSE(contains(rest, part)) << part;
+  size_t figures = 0;
+  const std::string mark = "<script type=\"application/json\">";
+  for (size_t at = html.find(mark); at != std::string::npos; at = html.find(mark, at + 1), ++figures) {
+    const size_t from = at + mark.size(), to = html.find("</script>", from);
+    EXPECT_NO_THROW(parse_json(html.substr(from, to - from), "figure"));
+  }
+  for (const std::string attribute :
+       {" d=\"", " x=\"", " y=\"", " cx=\"", " cy=\"", " width=\"", " height=\"", "style=\""}) {
+    for (size_t at = html.find(attribute); at != std::string::npos; at = html.find(attribute, at + 1)) {
+      const size_t from = at + attribute.size();
+      const std::string value = html.substr(from, html.find('"', from) - from);
+      EXPECT_FALSE(contains(value, "nan") || contains(value, "inf")) << attribute << value;
+    }
+  }
+}
+
+void check(const std::string& html) {
+  expect_balanced(html);
+  expect_self_contained(html);
+}
+
+TEST(Report, ExamplePagesAreWholeAndShowWhatTheyWereGiven) {
   TemporaryDirectory dir;
   const char* keep = std::getenv("MOLT_REPORT_DIR");
-  const std::string where = keep ? keep : dir.path();
-  write_file_atomic(where + "/report.html", report_page(example_report()));
-  write_file_atomic(where + "/comparison.html", report_page(example_comparison()));
-  EXPECT_GT(read_file(where + "/report.html").size(), 20000u);
+  const std::string where = keep ? keep : dir.path(), run = report_page(example_report()),
+                    all = report_page(example_comparison());
+  write_file_atomic(where + "/report.html", run);
+  write_file_atomic(where + "/comparison.html", all);
+  check(run);
+  check(all);
+  for (const char* part :
+       {"mamba-130m", "1,228,800 of 130,363,904", "0.943 %", "Learning rate", "Gradient norm", "✗ wrong",
+        "AMX (bf16, int8)", "<span class=\"yk\">learning_rate</span>: 2e-3", "3 samples longer than 512"})
+    EXPECT_TRUE(contains(run, part)) << part;
+  for (const char* part : {"Prompt tuning", "0.0095 %", "<span class=\"best\">0.5070</span>", "1 of 8 failed",
+                           "stopped at step 40", "Evaluation loss", "% trainable", "href=\"run-110/report.html\""})
+    EXPECT_TRUE(contains(all, part)) << part;
+  EXPECT_EQ(run, report_page(example_report())) << "a page depends on its argument alone";
+}
+
+TEST(Report, EmptyAndPartialRunsGivePages) {
+  check(report_page(RunReport{}));
+  check(report_page(ComparisonReport{}));
+  RunReport one_step;
+  add_metrics(one_step, {example_step(1, 10, 1, 1)});
+  check(report_page(one_step));
+  EXPECT_EQ(one_step.steps, 1);
+  const std::string text = "m";
+  for (int cards = 1; cards <= 7; ++cards) {
+    RunReport r;
+    r.model = text;
+    if (cards > 1) r.method = text;
+    if (cards > 2) r.wall_seconds = 1;
+    if (cards > 3) r.peak_memory_bytes = 1;
+    if (cards > 4) r.tokens_per_second = 1;
+    if (cards > 5) r.total_parameters = 1;
+    if (cards > 6) r.best_score = 1;
+    check(report_page(r));
+  }
+  ComparisonReport failed;
+  failed.methods.resize(2);
+  failed.methods[0].failure = "no memory";
+  check(report_page(failed));
+}
+
+TEST(Report, DivergedRunsGivePages) {
+  RunReport r;
+  std::vector<MetricsRecord> log;
+  for (int64_t step = 1; step <= 300; ++step) {
+    StepRecord s = example_step(step, 300, 1, 3);
+    if (step == 150) s.loss = 1e30, s.grad_norm = std::numeric_limits<double>::infinity();
+    if (step > 200) s.loss = s.grad_norm = std::nan("");
+    log.push_back(s);
+  }
+  log.push_back(EvalRecord{300, "validation", {{"loss", std::nan("")}}});
+  add_metrics(r, log);
+  const std::string html = report_page(r);
+  check(html);
+  EXPECT_TRUE(contains(html, "point lies beyond the axis") || contains(html, "points lie beyond the axis"))
+      << "the spike must not flatten the rest of the curve";
+  ComparisonReport c = example_comparison();
+  c.methods[0].train_loss = r.train_loss;
+  c.methods[0].scores = {{"bleu", std::nan("")}};
+  c.methods[1].eval_loss = std::numeric_limits<double>::infinity();
+  check(report_page(c));
+}
+
+TEST(Report, TextStaysText) {
+  const std::string evil = "</script></td><script>alert(1)</script><img src=x onerror=alert(1)>\"'&\xff\x01";
+  RunReport r = example_report(48);
+  r.title = r.model = r.method = r.task = r.status = r.score_name = r.created = r.recipe = evil;
+  r.best_score = 1;
+  r.samples.push_back({evil, evil, evil + " x", false});
+  r.samples.push_back({evil, evil, evil, true});
+  r.evaluations.push_back({1, evil, {{evil, 1}}});
+  r.evaluations.push_back({2, evil, {{evil, 2}}});
+  r.eval_loss.push_back({evil, {{1, 1}, {2, 2}}});
+  r.notes.push_back({1, evil});
+  r.environment.push_back({evil, evil});
+  ComparisonReport c = example_comparison();
+  c.title = c.model = c.task = c.created = c.recipe = c.score_name = evil;
+  for (MethodResult& m : c.methods) {
+    m.name = m.detail = m.link = evil;
+    m.scores.push_back({evil, static_cast<double>(m.trainable_parameters)});
+  }
+  c.methods.back().failure = evil;
+  for (const std::string& html : {report_page(r), report_page(c)}) {
+    expect_balanced(html);
+    EXPECT_FALSE(contains(html, "<script>alert"));
+    EXPECT_FALSE(contains(html, "<img"));
+    EXPECT_FALSE(contains(html, "\xff"));
+    EXPECT_TRUE(contains(html, "&lt;img src=x onerror=alert(1)&gt;&quot;&#39;&amp;\xef\xbf\xbd\xe2\x90\x81"));
+  }
+}
+
+TEST(Report, MetricsFillTheSummary) {
+  RunReport r;
+  r.score_name = "bleu";
+  r.peak_memory_bytes = int64_t{900} << 20;
+  StepRecord a, b;
+  a.step = 1, a.tokens = 100, a.tokens_per_second = 100, a.seconds = 1.5, a.memory_mib = 500;
+  b.step = 2, b.tokens = 300, b.tokens_per_second = 100, b.seconds = 5, b.memory_mib = 700, b.epoch = 0.5;
+  add_metrics(r, {a, EvalRecord{1, "dev", {{"bleu", 0.3}, {"loss", 2}}}, b,
+                  EvalRecord{2, "dev", {{"bleu", 0.2}, {"loss", 1}}}, NoteRecord{2, "done"}});
+  EXPECT_EQ(r.steps, 2);
+  EXPECT_EQ(r.epochs, 0.5);
+  EXPECT_EQ(r.tokens, 400);
+  EXPECT_DOUBLE_EQ(r.tokens_per_second, 100);
+  EXPECT_EQ(r.wall_seconds, 5);
+  EXPECT_EQ(r.peak_memory_bytes, int64_t{900} << 20) << "a peak measured otherwise stays";
+  EXPECT_EQ(r.best_score, 0.3);
+  EXPECT_EQ(r.best_step, 1);
+  ASSERT_EQ(r.eval_loss.size(), 1u);
+  EXPECT_EQ(r.eval_loss[0].points.size(), 2u);
+  EXPECT_EQ(r.notes.size(), 1u);
+  RunReport loss;
+  loss.score_name = "loss";
+  add_metrics(loss, {EvalRecord{1, "dev", {{"loss", 2}}}, EvalRecord{2, "dev", {{"loss", 1}}},
+                     EvalRecord{3, "dev", {{"loss", std::nan("")}}}});
+  EXPECT_EQ(loss.best_score, 1);
+}
+
+TEST(Report, KnowsWhichMetricsShouldFall) {
+  for (const char* name : {"loss", "eval_loss", "Perplexity", "error_rate", "wer"})
+    EXPECT_TRUE(lower_is_better(name)) << name;
+  for (const char* name : {"accuracy", "bleu", "rougeL", "f1", "matthews", "power", "answer"})
+    EXPECT_FALSE(lower_is_better(name)) << name;
+}
+
+TEST(Report, LongRunsStaySmall) {
+  RunReport r;
+  std::vector<MetricsRecord> log;
+  for (int64_t step = 1; step <= 50000; ++step) log.push_back(example_step(step, 50000, 1, 3));
+  add_metrics(r, log);
+  const std::string html = report_page(r);
+  // Four charts of at most two curves of 722 points, each point some 14 bytes as a path and 16 as data.
+  EXPECT_LT(html.size(), 300000u);
+  check(html);
+}
+
+TEST(Html, EscapesAndRepairsUtf8) {
+  EXPECT_EQ(escape_html("a<b>&\"'c"), "a&lt;b&gt;&amp;&quot;&#39;c");
+  EXPECT_EQ(escape_html("é€😀\n\t"), "é€😀\n\t");
+  const std::string bad = "\xef\xbf\xbd";
+  EXPECT_EQ(escape_html("\x80"), bad);
+  EXPECT_EQ(escape_html("\xc0\xaf"), bad + bad) << "overlong";
+  EXPECT_EQ(escape_html("\xed\xa0\x80"), bad + bad + bad) << "surrogate";
+  EXPECT_EQ(escape_html("\xf4\x90\x80\x80"), bad + bad + bad + bad) << "past the last code point";
+  EXPECT_EQ(escape_html("x\xe2\x82"), "x" + bad + bad) << "cut short";
+  EXPECT_EQ(escape_html(std::string(1, '\0') + "\x7f"), "␀␡");
+}
+
+TEST(Html, ScriptDataCannotEndTheScript) {
+  const std::string text = script_json(Json{{"a", "</script><!--\xff"}});
+  EXPECT_FALSE(contains(text, "<"));
+  EXPECT_EQ(parse_json(text, "t")["a"], "</script><!--\xef\xbf\xbd");
+}
+
+TEST(Html, DifferencesAreMarkedByWord) {
+  const MarkedPair pair = mark_difference("a cheap French place", "a dear French  place now");
+  EXPECT_EQ(pair.expected, "a <mark class=\"miss\">cheap</mark> French place");
+  EXPECT_EQ(pair.generated, "a <mark class=\"extra\">dear</mark> French  place <mark class=\"extra\">now</mark>");
+  EXPECT_EQ(mark_difference("same <", "same <").generated, "same &lt;");
+  EXPECT_EQ(mark_difference("", " x ").generated, " <mark class=\"extra\">x</mark> ");
+  EXPECT_EQ(mark_difference("x", "").expected, "<mark class=\"miss\">x</mark>");
+}
+
+TEST(Html, YamlIsColouredAndEscaped) {
+  const std::string html = yaml_block("a: <b>  # note\n- key: 1\n# whole\nurl: http://x\n\"q: r\"\n");
+  EXPECT_TRUE(contains(html, "<span class=\"yk\">a</span>: &lt;b&gt; <span class=\"yc\"> # note</span>"));
+  EXPECT_TRUE(contains(html, "- <span class=\"yk\">key</span>: 1"));
+  EXPECT_TRUE(contains(html, "<span class=\"yc\"># whole</span>"));
+  EXPECT_TRUE(contains(html, "<span class=\"yk\">url</span>: http://x"));
+  EXPECT_TRUE(contains(html, "&quot;q: r&quot;"));
 }
 
 }  // namespace
