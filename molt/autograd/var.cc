@@ -20,6 +20,7 @@ Var Var::leaf(Tensor value, IndexSetPtr rows) {
 void Var::set_grad(Tensor grad) const {
   MOLT_CHECK(node_ != nullptr, "autograd: a constant has no gradient");
   node_->grad = std::move(grad);
+  node_->grad_given = true;
   node_->partial = false;
 }
 
@@ -43,7 +44,17 @@ Var Var::columns(int64_t begin, int64_t count) const {
 namespace detail {
 namespace {
 
-Tensor fresh(const GradNode& node) { return Tensor::empty(node.shape, node.dtype, node.device); }
+void make_fresh(GradNode& node) {
+  node.grad = Tensor::empty(node.shape, node.dtype, node.device);
+  node.grad_given = false;
+}
+
+/// Memory that was handed over is copied if somebody else holds it. Ours may be shared with GradOuts that an op holds
+/// for other slices: they must keep pointing at it.
+void make_ours(GradNode& node) {
+  if (node.grad_given && node.grad.shared_count() > 1) node.grad = node.grad.clone();
+  node.grad_given = false;
+}
 
 }  // namespace
 
@@ -69,13 +80,13 @@ GradOut grad_out(GradNode& node) {
   if (node.parent) {
     GradNode& parent = *node.parent;
     if (!parent.grad.defined()) {
-      parent.grad = fresh(parent);
+      make_fresh(parent);
       parent.partial = true;
       for (const auto& weak : parent.slices) {
         if (const auto slice = weak.lock()) slice->written = false;
       }
-    } else if (parent.grad.shared_count() > 1) {
-      parent.grad = parent.grad.clone();
+    } else {
+      make_ours(parent);
     }
     for (const auto& weak : parent.slices) {
       const auto slice = weak.lock();
@@ -89,12 +100,12 @@ GradOut grad_out(GradNode& node) {
     return {parent.grad.col_range(node.first_col, node.shape.back()), accumulate};
   }
   if (!node.grad.defined()) {
-    node.grad = fresh(node);
+    make_fresh(node);
     node.partial = false;
     return {node.grad, false};
   }
   settle_slices(node);
-  if (node.grad.shared_count() > 1) node.grad = node.grad.clone();
+  make_ours(node);
   return {node.grad, true};
 }
 
@@ -103,6 +114,7 @@ void give_grad(GradNode& node, Tensor grad) {
              shape_str(node.shape));
   if (!node.parent && !node.grad.defined() && grad.dtype() == node.dtype) {
     node.grad = std::move(grad);
+    node.grad_given = true;
     node.partial = false;
     return;
   }

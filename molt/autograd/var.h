@@ -18,6 +18,7 @@ struct GradNode {
   Dtype dtype = Dtype::kF32;
   Device device = Device::kCpu;
   Tensor grad;                           ///< undefined until something wrote to it
+  bool grad_given = false;               ///< grad was handed over and others may hold it: copied before it is added to
   std::shared_ptr<TapeRecord> producer;  ///< null for leaves and slices
   IndexSetPtr rows;                      ///< if set, the gradient is wanted for these rows only and has |rows| rows
 
