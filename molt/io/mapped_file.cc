@@ -3,15 +3,15 @@
 #include <fcntl.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
-#include <sys/statvfs.h>
 #include <unistd.h>
 
 #include <cerrno>
 #include <cstring>
-#include <filesystem>
 
 #include "molt/base/error.h"
+#include "molt/base/format.h"
 #include "molt/base/json.h"
+#include "molt/base/system.h"
 
 namespace molt::io {
 
@@ -72,23 +72,11 @@ bool is_utf8(std::string_view text) {
   return true;
 }
 
-std::string size_text(uint64_t bytes) {
-  if (bytes < 1000) return str(bytes, " bytes");
-  const char* const units[] = {"kB", "MB", "GB", "TB", "PB", "EB"};
-  double value = static_cast<double>(bytes) / 1000;
-  size_t unit = 0;
-  while (value >= 1000 && unit + 1 < std::size(units)) value /= 1000, ++unit;
-  return str(static_cast<double>(static_cast<int64_t>(value * 10)) / 10, " ", units[unit]);
-}
-
 void require_disk_room(const std::string& path, uint64_t bytes) {
-  const std::string parent = std::filesystem::path(path).parent_path().string();
-  struct statvfs info {};
-  if (::statvfs(parent.empty() ? "." : parent.c_str(), &info) != 0) return;
-  const uint64_t free = static_cast<uint64_t>(info.f_bavail) * info.f_frsize;
+  const uint64_t free = static_cast<uint64_t>(free_disk_space(path));
   if (free < bytes) {
-    system_error(path, ": needs ", size_text(bytes), ", the disk has ", size_text(free),
-                 " free; free some space or write elsewhere");
+    system_error(path, ": needs ", format_bytes(static_cast<int64_t>(bytes)), ", the disk has ",
+                 format_bytes(static_cast<int64_t>(free)), " free; free some space or write elsewhere");
   }
 }
 

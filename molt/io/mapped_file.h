@@ -1,5 +1,5 @@
 // A whole file mapped into memory, read-only, and the small helpers every reader and writer here shares: how hostile
-// text is quoted in a message, how sizes are spelt, and whether the disk has room.
+// text is quoted in a message, and whether the disk has room.
 #pragma once
 
 #include <cstddef>
@@ -39,11 +39,7 @@ std::string in_quotes(std::string_view text);
 /// Whether bytes are well-formed UTF-8.
 bool is_utf8(std::string_view text);
 
-/// "512 bytes", "3.4 MB", "2.7 GB" (powers of ten).
-std::string size_text(uint64_t bytes);
-
-/// Throws SystemError when the file system that would hold `path` has less than `bytes` free. Silent where the free
-/// space cannot be learnt.
+/// Throws SystemError when the file system that would hold `path` has less than `bytes` free, or does not tell.
 void require_disk_room(const std::string& path, uint64_t bytes);
 
 /// Little-endian unsigned integers from unaligned bytes.

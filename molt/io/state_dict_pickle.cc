@@ -3,6 +3,7 @@
 #include <optional>
 #include <unordered_map>
 
+#include "molt/base/format.h"
 #include "molt/io/mapped_file.h"
 
 namespace molt::io {
@@ -10,7 +11,8 @@ namespace {
 
 // A hostile pickle makes a value from every byte; a tensor takes some 25 values.
 constexpr size_t kMaxValues = 8'000'000;
-constexpr size_t kMaxTensors = 1'000'000, kMaxRank = 16, kMaxKey = 32;
+constexpr size_t kMaxVisits = 2'000'000, kMaxTensors = 1'000'000, kMaxRank = 16, kMaxKey = 32, kMaxName = 2000;
+constexpr int kMaxDepth = 8;
 constexpr uint64_t kMaxPickle = 100'000'000;
 
 enum class Kind : uint8_t { kNone, kBool, kInt, kFloat, kString, kGlobal, kTuple, kList, kDict, kStorage, kTensor };
@@ -47,26 +49,15 @@ class Machine {
   Machine(std::string_view pickle, const std::string& where) : pickle_(pickle), where_(where) {}
 
   std::vector<std::pair<std::string, PickledTensor>> run() {
-    if (pickle_.size() > kMaxPickle) fail("it has ", size_text(pickle_.size()), ", more than any state dict needs");
+    if (pickle_.size() > kMaxPickle)
+      fail("it has ", format_bytes(static_cast<int64_t>(pickle_.size())), ", more than any state dict needs");
     while (step()) {
     }
     const Value& root = at(pop());
     if (root.kind != Kind::kDict) fail("it holds ", kind_name(root.kind), ", expected a dict of tensors");
-    std::vector<std::pair<std::string, PickledTensor>> result;
-    std::unordered_map<std::string_view, size_t> position;
-    for (size_t i = 0; i < root.items.size(); i += 2) {
-      const Value &key = at(root.items[i]), &value = at(root.items[i + 1]);
-      if (key.kind != Kind::kString) fail("a key of its dict is ", kind_name(key.kind), ", expected a tensor's name");
-      if (!is_utf8(key.text)) fail("the name ", in_quotes(key.text), " is not UTF-8");
-      if (value.kind != Kind::kTensor) {
-        fail("entry ", in_quotes(key.text), " is ", kind_name(value.kind),
-             ", expected a tensor; save the flat dict with torch.save(model.state_dict(), PATH)");
-      }
-      const auto [it, added] = position.emplace(key.text, result.size());
-      if (added) result.emplace_back(std::string(key.text), PickledTensor{});
-      result[it->second].second = tensors_[static_cast<size_t>(value.number)];  // assigning a key again replaces
-    }
-    return result;
+    collect(root, "", 0);
+    if (result_.empty() && !root.items.empty()) fail("its dict holds no tensor; expected names and their tensors");
+    return std::move(result_);
   }
 
  private:
@@ -75,6 +66,31 @@ class Machine {
     usage_error(where_, ": ", what...);
   }
   [[noreturn]] void damaged() const { fail("the pickle is damaged at byte ", at_); }
+
+  /// Tensors of a dict and of the dicts in it. A dict may stand in itself, or a thousand times in another: what is
+  /// visited is bounded in depth, in number and in the length of its names.
+  void collect(const Value& dict, const std::string& prefix, int depth) {
+    if (depth > kMaxDepth) fail("its dict nests deeper than ", kMaxDepth, " levels");
+    for (size_t i = 0; i < dict.items.size(); i += 2) {
+      if (++visited_ > kMaxVisits) fail("it holds more values than any state dict");
+      const Value &key = at(dict.items[i]), &value = at(dict.items[i + 1]);
+      if (value.kind != Kind::kTensor && value.kind != Kind::kDict) continue;
+      if (key.kind != Kind::kString && key.kind != Kind::kInt) {
+        fail("a key of its dict is ", kind_name(key.kind), ", expected a tensor's name");
+      }
+      const std::string word = key.kind == Kind::kInt ? str(key.number) : std::string(key.text.substr(0, kMaxName + 1));
+      const std::string name = prefix.empty() ? word : prefix + "." + word;
+      if (name.size() > kMaxName || (name_bytes_ += name.size()) > kMaxPickle) fail("the names in it are too long");
+      if (!is_utf8(word)) fail("the name ", in_quotes(word), " is not UTF-8");
+      if (value.kind == Kind::kDict) {
+        collect(value, name, depth + 1);
+        continue;
+      }
+      const auto [it, added] = position_.emplace(name, result_.size());
+      if (added) result_.emplace_back(name, PickledTensor{});
+      result_[it->second].second = tensors_[static_cast<size_t>(value.number)];  // assigning a key again replaces
+    }
+  }
 
   std::string_view take(uint64_t n) {
     if (n > pickle_.size() - at_) fail("the pickle is truncated");
@@ -168,14 +184,18 @@ class Machine {
         return true;
       case 0x8a: {  // LONG1: two's complement of the given length
         const uint64_t length = take_number(1);
-        if (length > 8) fail("an integer of ", length, " bytes at byte ", at_, " of the pickle is too large");
+        if (length > 8) {  // no size, stride or count is that large
+          take(length);
+          push_number(Kind::kFloat, 0);
+          return true;
+        }
         const int bits = static_cast<int>(8 * length);
         uint64_t number = take_number(static_cast<int>(length));
         if (bits > 0 && bits < 64 && number >> (bits - 1)) number |= ~uint64_t{0} << bits;
         push_number(Kind::kInt, static_cast<int64_t>(number));
         return true;
       }
-      case 'G':  // BINFLOAT: state dicts hold some beside their tensors; the value is of no use here
+      case 'G':  // BINFLOAT: stands beside tensors; its value is of no use here
         take(8);
         push_number(Kind::kFloat, 0);
         return true;
@@ -373,6 +393,10 @@ class Machine {
   std::vector<Id> stack_;
   std::vector<size_t> marks_;
   std::unordered_map<uint64_t, Id> memo_;
+  std::vector<std::pair<std::string, PickledTensor>> result_;
+  std::unordered_map<std::string, size_t> position_;
+  size_t visited_ = 0;
+  uint64_t name_bytes_ = 0;
 };
 
 }  // namespace

@@ -21,8 +21,9 @@ struct PickledTensor {
   Shape shape, stride;        ///< of equal length; every index lies inside the storage
 };
 
-/// The named tensors of a pickled dict, in its order. Throws UsageError, opening with `where`, for anything but a flat
-/// dict (or OrderedDict) of tensors.
+/// The named tensors of a pickled dict (or OrderedDict), in its order. Dicts in the dict are flattened, their keys
+/// joined with a dot ("model.w"); numbers, texts and lists beside tensors are passed over. Throws UsageError, opening
+/// with `where`, for a pickle that is damaged, asks for anything else, or holds no tensor.
 std::vector<std::pair<std::string, PickledTensor>> read_state_dict_pickle(std::string_view pickle,
                                                                           const std::string& where);
 

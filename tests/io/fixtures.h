@@ -8,12 +8,14 @@
 #include <cstdint>
 #include <filesystem>
 #include <fstream>
+#include <map>
 #include <string>
 #include <utility>
 #include <vector>
 
 #include "molt/base/error.h"
 #include "molt/base/file.h"
+#include "molt/base/json.h"
 #include "molt/io/tensor_file.h"
 
 namespace molt::io::testing {
@@ -21,7 +23,10 @@ namespace molt::io::testing {
 class TemporaryDirectory {
  public:
   TemporaryDirectory() {
-    std::string pattern = (std::filesystem::temp_directory_path() / "molt_io_XXXXXX").string();
+    // In memory where there is such a place: these tests write some ten thousand small files.
+    const std::filesystem::path shared = "/dev/shm";
+    const bool in_memory = ::access(shared.c_str(), W_OK) == 0;
+    std::string pattern = ((in_memory ? shared : std::filesystem::temp_directory_path()) / "molt_io_XXXXXX").string();
     MOLT_CHECK(::mkdtemp(pattern.data()) != nullptr, "test: no temporary directory");
     path_ = pattern;
   }
@@ -44,7 +49,7 @@ class TemporaryDirectory {
 
 inline std::string le(uint64_t value, int bytes) {
   std::string text;
-  for (int i = 0; i < bytes; ++i) text += static_cast<char>(value >> (8 * i) & 0xff);
+  for (int i = 0; i < bytes; ++i) text += i < 8 ? static_cast<char>(value >> (8 * i) & 0xff) : '\0';
   return text;
 }
 
@@ -65,7 +70,8 @@ inline std::string zip(const std::vector<std::pair<std::string, std::string>>& e
   for (const auto& [name, content] : entries) {
     const uint64_t offset = body.size();
     const std::string padding(content.size() % 5, 'Z');  // any extra field in the local header must be skipped
-    const std::string extra = padding.empty() ? "" : "FB" + le(padding.size(), 2) + padding;
+    std::string extra;
+    if (!padding.empty()) extra.append("FB").append(le(padding.size(), 2)).append(padding);
     const std::string common = le(0, 2) + le(static_cast<uint64_t>(method), 2) + le(0, 4) + le(0, 4);
     body += "PK\3\4" + le(0, 2) + common + le(content.size(), 4) + le(content.size(), 4) + le(name.size(), 2) +
             le(extra.size(), 2) + name + extra + content;
@@ -90,7 +96,7 @@ inline std::string zip(const std::vector<std::pair<std::string, std::string>>& e
 // Pickle instructions.
 namespace pickle {
 
-inline std::string text(const std::string& s) { return "X" + le(s.size(), 4) + s; }
+inline std::string text(const std::string& s) { return str("X", le(s.size(), 4), s); }
 inline std::string integer(int64_t n) { return "\x8a\x08" + le(static_cast<uint64_t>(n), 8); }
 inline std::string global(const std::string& module, const std::string& name) {
   return "c" + module + "\n" + name + "\n";
@@ -101,7 +107,7 @@ inline std::string tuple(const std::vector<int64_t>& values) {
   return code + "t";
 }
 inline std::string storage(const std::string& type, const std::string& key, int64_t numel) {
-  return "(" + text("storage") + global("torch", type) + text(key) + text("cpu") + integer(numel) + "tQ";
+  return str("(", text("storage"), global("torch", type), text(key), text("cpu"), integer(numel), "tQ");
 }
 inline std::string ordered_dict() { return global("collections", "OrderedDict") + ")R"; }
 
@@ -147,6 +153,25 @@ std::string usage_error_of(F&& f) {
   }
   ADD_FAILURE() << "expected a UsageError, nothing was thrown";
   return {};
+}
+
+/// Compares a tensor with a golden file's {"dtype": torch's word, "shape", "hex": the dense bytes}.
+inline void expect_golden(const TensorFile& file, const std::string& name, const Json& facts) {
+  const std::map<std::string, std::string> words{{"float32", "F32"},   {"float64", "F64"}, {"float16", "F16"},
+                                                 {"bfloat16", "BF16"}, {"int64", "I64"},   {"int32", "I32"},
+                                                 {"int8", "I8"},       {"uint8", "U8"},    {"bool", "BOOL"}};
+  ASSERT_TRUE(file.has(name)) << file.path() << " " << name;
+  const TensorInfo info = file.info(name);
+  EXPECT_EQ(info.dtype->word, words.at(facts["dtype"])) << name;
+  EXPECT_EQ(Json(info.shape), facts["shape"]) << name;
+  if (!info.dtype->dtype) return;
+  const Tensor tensor = file.tensor(name);
+  std::string hex;
+  for (size_t i = 0; i < tensor.bytes(); ++i) {
+    const unsigned char byte = static_cast<const unsigned char*>(tensor.raw())[i];
+    for (const int digit : {byte >> 4, byte & 15}) hex += "0123456789abcdef"[digit];
+  }
+  EXPECT_EQ(hex, facts["hex"]) << file.path() << " " << name;
 }
 
 /// Opens a file and reads every tensor; true if that worked, false after a UsageError. Anything else escapes.
