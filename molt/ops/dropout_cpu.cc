@@ -62,32 +62,45 @@ HWY_INLINE void draw_group(uint32_t group, uint64_t row, uint64_t key, uint32_t*
   }
 }
 
-template <class T, class Compute>
-void apply_rows(const Tensor& x, const DropoutMask& mask, const GradOut& y) {
+template <bool kAccumulate, class T, class Compute>
+HWY_INLINE void apply_group(const T* HWY_RESTRICT in, const uint32_t* HWY_RESTRICT bits, uint32_t threshold,
+                            Compute scale, T* HWY_RESTRICT out, int64_t count) {
+  for (int64_t i = 0; i < count; ++i) {
+    const Compute scaled = static_cast<Compute>(in[i]) * scale, value = bits[i] >= threshold ? scaled : Compute(0);
+    out[i] = static_cast<T>(kAccumulate ? static_cast<Compute>(out[i]) + value : value);
+  }
+}
+
+template <bool kAccumulate, class T, class Compute>
+void apply_rows(const Tensor& x, const DropoutMask& mask, const Tensor& y) {
   const int64_t n = x.cols();
   const uint32_t threshold = static_cast<uint32_t>(std::min(mask.p * 0x1p32, 0x1p32 - 1));
   const Compute scale = static_cast<Compute>(1 / (1 - mask.p));
   parallel_for(x.rows(), std::max<int64_t>(1, (1 << 13) / std::max<int64_t>(n, 1)), [&](int64_t row) {
     const T* in = x.data<T>() + row * x.ld();
-    T* out = y.tensor.data<T>() + row * y.tensor.ld();
+    T* out = y.data<T>() + row * y.ld();
     alignas(64) uint32_t bits[kGroup];
     for (int64_t begin = 0; begin < n; begin += kGroup) {
       draw_group(static_cast<uint32_t>(begin / kGroup), static_cast<uint64_t>(mask.first_row + row), mask.key, bits);
-      const int64_t count = std::min(kGroup, n - begin);
-      for (int64_t i = 0; i < count; ++i) {
-        const Compute value = bits[i] >= threshold ? static_cast<Compute>(in[begin + i]) * scale : Compute(0);
-        out[begin + i] =
-            y.accumulate ? static_cast<T>(static_cast<Compute>(out[begin + i]) + value) : static_cast<T>(value);
+      if (begin + kGroup <= n) {
+        apply_group<kAccumulate>(in + begin, bits, threshold, scale, out + begin, kGroup);
+      } else {
+        apply_group<kAccumulate>(in + begin, bits, threshold, scale, out + begin, n - begin);
       }
     }
   });
 }
 
+template <class T, class Compute>
+void apply_type(const Tensor& x, const DropoutMask& mask, const GradOut& y) {
+  y.accumulate ? apply_rows<true, T, Compute>(x, mask, y.tensor) : apply_rows<false, T, Compute>(x, mask, y.tensor);
+}
+
 void apply(const Tensor& x, const DropoutMask& mask, const GradOut& y) {
   MOLT_CHECK(x.shape() == y.tensor.shape() && x.dtype() == y.tensor.dtype(), "dropout: from ", shape_str(x.shape()),
              " ", dtype_name(x.dtype()), " to ", shape_str(y.tensor.shape()), " ", dtype_name(y.tensor.dtype()));
-  if (x.dtype() == Dtype::kBf16) return apply_rows<bf16, float>(x, mask, y);
-  with_compute_type(x.dtype(), [&](auto t) { apply_rows<decltype(t), decltype(t)>(x, mask, y); });
+  if (x.dtype() == Dtype::kBf16) return apply_type<bf16, float>(x, mask, y);
+  with_compute_type(x.dtype(), [&](auto t) { apply_type<decltype(t), decltype(t)>(x, mask, y); });
 }
 
 }  // namespace
