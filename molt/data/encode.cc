@@ -26,7 +26,11 @@ std::vector<ChatPiece> render(const Example& e, const std::vector<Message>& mess
   if (!encoder.render_chat)
     usage_error(e.where,
                 ": the example is a chat, and the model has no chat template; choose one or use prompt and completion");
-  return encoder.render_chat(messages, ask);
+  try {
+    return encoder.render_chat(messages, ask);
+  } catch (const UsageError& error) {
+    usage_error(e.where, ": ", error.what());
+  }
 }
 
 }  // namespace

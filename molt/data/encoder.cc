@@ -1,9 +1,13 @@
 #include "molt/data/encoder.h"
 
 #include <filesystem>
+#include <memory>
+#include <mutex>
+#include <optional>
 
 #include "molt/base/file.h"
 #include "molt/base/rng.h"
+#include "molt/text/chat_template.h"
 
 namespace molt::data {
 namespace {
@@ -30,17 +34,35 @@ Encoder make_encoder(const text::Tokenizer& tokenizer, const std::string& identi
   return e;
 }
 
+std::function<std::vector<ChatPiece>(const std::vector<Message>&, bool ask)> chat_renderer(
+    const std::string& directory) {
+  auto chat = std::make_shared<std::optional<text::ChatTemplate>>();
+  auto once = std::make_shared<std::once_flag>();
+  return [directory, chat, once](const std::vector<Message>& messages, bool ask) {
+    std::call_once(*once, [&] {
+      if (!directory.empty()) *chat = text::ChatTemplate::of_checkpoint(directory);
+      if (!*chat) *chat = text::ChatTemplate::named("chatml", "");
+    });
+    std::vector<text::ChatMessage> turns;
+    for (const Message& m : messages) turns.push_back({m.role, m.content});
+    std::vector<ChatPiece> pieces;
+    for (const text::ChatPiece& piece : (*chat)->render(turns, ask)) pieces.push_back({piece.text, piece.assistant});
+    return pieces;
+  };
+}
+
 Encoder load_encoder(const std::string& path) {
+  namespace fs = std::filesystem;
   const text::Tokenizer tokenizer = text::Tokenizer::load(path);
+  const bool whole = fs::is_directory(path);
+  const fs::path directory = whole ? fs::path(path) : fs::path(path).parent_path();
   std::string identity;
-  if (!std::filesystem::is_directory(path)) {
-    identity = read_file(path);
-  } else {
-    for (const char* name : {"tokenizer.json", "vocab.json", "merges.txt"})
-      if (const auto file = std::filesystem::path(path) / name; std::filesystem::exists(file))
-        identity += read_file(file.string());
-  }
-  return make_encoder(tokenizer, identity);
+  if (!whole) identity = read_file(path);
+  for (const char* name : {"tokenizer.json", "vocab.json", "merges.txt"})
+    if (whole && fs::exists(directory / name)) identity += read_file((directory / name).string());
+  Encoder encoder = make_encoder(tokenizer, identity);
+  encoder.render_chat = chat_renderer(directory.empty() ? "." : directory.string());
+  return encoder;
 }
 
 }  // namespace molt::data
