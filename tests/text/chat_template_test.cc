@@ -4,6 +4,8 @@
 
 #include <gtest/gtest.h>
 
+#include <functional>
+
 #include "molt/base/error.h"
 #include "molt/base/file.h"
 #include "molt/base/json.h"
