@@ -103,6 +103,11 @@ void gradient_of_rows(const Tensor& logits, const std::vector<int32_t>& labels, 
     const double* s = stats.data<double>() + 2 * row;
     const auto m = hn::Set(d, static_cast<T>(s[0])), c = hn::Set(d, static_cast<T>(seed / s[1]));
     int64_t i = 0;
+    for (; i + 2 * lanes <= n; i += 2 * lanes) {
+      const auto a = hn::LoadU(d, x + i), b = hn::LoadU(d, x + i + lanes);
+      hn::StoreU(hn::Mul(hn::Exp(d, hn::Sub(a, m)), c), d, g + i);
+      hn::StoreU(hn::Mul(hn::Exp(d, hn::Sub(b, m)), c), d, g + i + lanes);
+    }
     for (; i + lanes <= n; i += lanes) hn::StoreU(hn::Mul(hn::Exp(d, hn::Sub(hn::LoadU(d, x + i), m)), c), d, g + i);
     if (i < n) {
       HWY_ALIGN T tail[hn::MaxLanes(hn::ScalableTag<T>())];
