@@ -1,8 +1,6 @@
 #include "molt/autograd/var.h"
 
 #include <algorithm>
-#include <utility>
-
 #include "molt/base/error.h"
 
 namespace molt {
@@ -20,8 +18,8 @@ Var Var::leaf(Tensor value, IndexSetPtr rows) {
 void Var::set_grad(Tensor grad) const {
   MOLT_CHECK(node_ != nullptr, "autograd: a constant has no gradient");
   node_->grad = std::move(grad);
-  node_->grad_given = true;
-  node_->partial = false;
+  node_->written.clear();
+  node_->borrowed = true;
 }
 
 Var Var::columns(int64_t begin, int64_t count) const {
@@ -34,78 +32,63 @@ Var Var::columns(int64_t begin, int64_t count) const {
   slice->device = node_->device;
   slice->parent = node_;
   slice->first_col = begin;
-  auto& slices = node_->slices;
-  slices.erase(std::remove_if(slices.begin(), slices.end(), [](const auto& weak) { return weak.expired(); }),
-               slices.end());
-  slices.push_back(slice);
   return Var(std::move(view), std::move(slice));
 }
 
 namespace detail {
 namespace {
 
-void make_fresh(GradNode& node) {
-  node.grad = Tensor::empty(node.shape, node.dtype, node.device);
-  node.grad_given = false;
+Tensor fresh(const GradNode& node) { return Tensor::empty(node.shape, node.dtype, node.device); }
+
+/// Before a gradient is added to: memory that somebody else may hold is copied.
+void own(GradNode& node) {
+  if (node.borrowed && node.grad.shared_count() > 1) node.grad = node.grad.clone();
+  node.borrowed = false;
 }
 
-/// Memory that was handed over is copied if somebody else holds it. Ours may be shared with GradOuts that an op holds
-/// for other slices: they must keep pointing at it.
-void make_ours(GradNode& node) {
-  if (node.grad_given && node.grad.shared_count() > 1) node.grad = node.grad.clone();
-  node.grad_given = false;
+GradOut slice_out(GradNode& slice) {
+  GradNode& parent = *slice.parent;
+  const int64_t begin = slice.first_col, count = slice.shape.back();
+  if (!parent.grad.defined()) {
+    parent.grad = fresh(parent);
+    parent.written.assign(static_cast<size_t>(parent.shape.back()), false);
+  }
+  own(parent);
+  bool accumulate = true;
+  if (!parent.written.empty()) {
+    const auto first = parent.written.begin() + begin, last = first + count;
+    const auto there = std::count(first, last, true);
+    if (there > 0 && there < count) {
+      settle_slices(parent);  // another slice wrote to some of these columns
+    } else {
+      accumulate = there > 0;
+      std::fill(first, last, true);
+    }
+  }
+  return {parent.grad.col_range(begin, count), accumulate};
 }
 
 }  // namespace
 
 void settle_slices(GradNode& node) {
-  if (!node.partial) return;
-  node.partial = false;
-  std::vector<bool> written(static_cast<size_t>(node.shape.back()), false);
-  for (const auto& weak : node.slices) {
-    const auto slice = weak.lock();
-    if (!slice || !slice->written) continue;
-    std::fill_n(written.begin() + slice->first_col, slice->shape.back(), true);
-  }
-  const int64_t width = node.shape.back();
+  const auto width = static_cast<int64_t>(node.written.size());
   for (int64_t begin = 0; begin < width;) {
     int64_t end = begin;
-    while (end < width && written[static_cast<size_t>(end)] == written[static_cast<size_t>(begin)]) ++end;
-    if (!written[static_cast<size_t>(begin)]) node.grad.col_range(begin, end - begin).fill(0);
+    while (end < width && node.written[static_cast<size_t>(end)] == node.written[static_cast<size_t>(begin)]) ++end;
+    if (!node.written[static_cast<size_t>(begin)]) node.grad.col_range(begin, end - begin).fill(0);
     begin = end;
   }
+  node.written.clear();
 }
 
 GradOut grad_out(GradNode& node) {
-  if (node.parent) {
-    GradNode& parent = *node.parent;
-    if (!parent.grad.defined()) {
-      make_fresh(parent);
-      parent.partial = true;
-      for (const auto& weak : parent.slices) {
-        if (const auto slice = weak.lock()) slice->written = false;
-      }
-    } else {
-      make_ours(parent);
-    }
-    for (const auto& weak : parent.slices) {
-      const auto slice = weak.lock();
-      if (slice && slice.get() != &node && slice->written && slice->first_col < node.first_col + node.shape.back() &&
-          node.first_col < slice->first_col + slice->shape.back()) {
-        settle_slices(parent);  // another slice wrote to some of these columns
-      }
-    }
-    const bool accumulate = !parent.partial || node.written;
-    node.written = true;
-    return {parent.grad.col_range(node.first_col, node.shape.back()), accumulate};
-  }
+  if (node.parent) return slice_out(node);
   if (!node.grad.defined()) {
-    make_fresh(node);
-    node.partial = false;
+    node.grad = fresh(node);
     return {node.grad, false};
   }
   settle_slices(node);
-  make_ours(node);
+  own(node);
   return {node.grad, true};
 }
 
@@ -114,16 +97,14 @@ void give_grad(GradNode& node, Tensor grad) {
              shape_str(node.shape));
   if (!node.parent && !node.grad.defined() && grad.dtype() == node.dtype) {
     node.grad = std::move(grad);
-    node.grad_given = true;
-    node.partial = false;
+    node.borrowed = true;
     return;
   }
   const GradOut out = grad_out(node);
+  Tensor target = out.tensor;
   if (out.accumulate) {
-    Tensor target = out.tensor;
     target.add(grad.dtype() == target.dtype() ? grad : grad.to(target.dtype()));
   } else {
-    Tensor target = out.tensor;
     target.copy_from(grad);
   }
 }
@@ -131,6 +112,7 @@ void give_grad(GradNode& node, Tensor grad) {
 Tensor take_grad(GradNode& node) {
   if (!node.grad.defined()) return {};
   settle_slices(node);
+  node.borrowed = false;
   return std::move(node.grad);
 }
 

@@ -18,16 +18,16 @@ struct GradNode {
   Dtype dtype = Dtype::kF32;
   Device device = Device::kCpu;
   Tensor grad;                           ///< undefined until something wrote to it
-  bool grad_given = false;               ///< grad was handed over and others may hold it: copied before it is added to
   std::shared_ptr<TapeRecord> producer;  ///< null for leaves and slices
   IndexSetPtr rows;                      ///< if set, the gradient is wanted for these rows only and has |rows| rows
 
-  // A slice is a run of columns of its parent and shares the parent's gradient memory.
+  bool borrowed = false;  ///< the gradient's memory was handed over and may be shared with somebody
+
+  // A slice is a run of columns of its parent and writes into the parent's gradient.
   std::shared_ptr<GradNode> parent;
   int64_t first_col = 0;
-  std::vector<std::weak_ptr<GradNode>> slices;  ///< slices of this node
-  bool written = false;                         ///< this slice's columns of a partial gradient are valid
-  bool partial = false;                         ///< only the columns that slices wrote are valid in the gradient
+  /// Which columns of the gradient slices have written to; empty: all are valid.
+  std::vector<bool> written;
 };
 
 class Var {

@@ -21,12 +21,6 @@ struct Descriptor {
   }
 };
 
-void sync_directory(const std::string& path) {
-  const std::string parent = std::filesystem::path(path).parent_path().string();
-  Descriptor dir{::open(parent.empty() ? "." : parent.c_str(), O_RDONLY | O_DIRECTORY)};
-  if (dir.fd >= 0) ::fsync(dir.fd);
-}
-
 }  // namespace
 
 std::string read_file(const std::string& path) {
@@ -79,7 +73,13 @@ void write_file_atomic(const std::string& path, const std::function<void(const B
     if (::fsync(file.fd) != 0) fail("cannot be synced");
   }
   if (::rename(temporary.c_str(), path.c_str()) != 0) fail("cannot be renamed into place");
-  sync_directory(path);
+  const std::string parent = std::filesystem::path(path).parent_path().string();
+  sync_directory(parent.empty() ? "." : parent);
+}
+
+void sync_directory(const std::string& path) {
+  Descriptor dir{::open(path.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC)};
+  if (dir.fd >= 0) ::fsync(dir.fd);
 }
 
 void make_directories(const std::string& path) {

@@ -19,6 +19,9 @@ void write_file_atomic(const std::string& path, std::string_view bytes);
 using ByteSink = std::function<void(const void* data, size_t size)>;
 void write_file_atomic(const std::string& path, const std::function<void(const ByteSink&)>& write);
 
+/// Waits until a directory's entries (names created or renamed in it) have reached the disk.
+void sync_directory(const std::string& path);
+
 /// Creates a directory and its parents. Throws SystemError where it cannot.
 void make_directories(const std::string& path);
 

@@ -1,0 +1,80 @@
+// Edits: what a method does at a site. A set of edits is a value bound per call, so many adapters can stand beside
+// each other on one base; no edit, no cost.
+#pragma once
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "molt/autograd/var.h"
+#include "molt/nn/site.h"
+#include "molt/tensor/segments.h"
+
+namespace molt::nn {
+
+class EditSet;
+
+/// What holds for one pass over a batch.
+struct Context {
+  const Segments* segments = nullptr;
+  const EditSet* edits = nullptr;  ///< null: the plain base
+  bool training = false;           ///< dropout on
+  uint64_t seed = 0;               ///< with `step`, keys every random draw of the pass
+  uint64_t step = 0;               ///< optimizer step
+  int64_t first_row = 0;           ///< number of this pass's first row within the step (accumulation)
+  bool recompute = false;          ///< keep only each layer's input for the backward pass
+};
+
+/// What an edit may see at its site.
+struct EditContext {
+  const Context& run;
+  const Site& site;
+};
+
+/// A tensor that trains. `name` is its path; it keys checkpoints and adapters.
+struct Trainable {
+  std::string name;
+  Var var;
+  bool decays = true;   ///< weight decay applies (never to SSM parameters, norms, biases)
+  double lr_scale = 1;  ///< times the recipe's learning rate
+};
+
+/// One change at one site. Hooks are called in attach order; an edit overrides what it needs.
+class Edit {
+ public:
+  virtual ~Edit() = default;
+  /// Linear, Conv: x (T, in) before the product.
+  virtual Var change_input(const EditContext&, const Var& x) const { return x; }
+  /// Linear, Conv: y (T, out) plus something that depends on x. May write into y's memory: nobody else reads it.
+  virtual Var add_to_output(const EditContext&, const Var& /*x*/, const Var& y) const { return y; }
+  /// Embedding: y (T, D) plus something that depends on the ids; may write into y's memory.
+  virtual Var add_to_rows(const EditContext&, const std::vector<int32_t>& /*ids*/, const Var& y) const { return y; }
+  /// Linear, Conv, Embedding, Tap: y (T, out) after every addition.
+  virtual Var change_output(const EditContext&, const Var& y) const { return y; }
+  /// Param (and Conv's weight): the value the part computes with.
+  virtual Var change_param(const EditContext&, const Var& p) const { return p; }
+  /// State: initial state for S segments, (S, …); undefined for zeros.
+  virtual Var initial_state(const EditContext&, int64_t /*segments*/) const { return {}; }
+  /// Folds the edit into the dense f32 weight of its site. Throws UsageError where the method cannot be merged.
+  virtual void merge(const Site& site, const Tensor& weight) const;
+  virtual std::vector<Trainable> trainables() const = 0;
+};
+
+/// The edits of one adapter, by site.
+class EditSet {
+ public:
+  void add(const Site& site, std::shared_ptr<Edit> edit);
+  /// Edits at a site in attach order.
+  const std::vector<std::shared_ptr<Edit>>& at(int site) const;
+  bool any_in_layer(int layer) const;
+  void clear();
+  /// (site id, edit) in attach order.
+  const std::vector<std::pair<int, std::shared_ptr<Edit>>>& all() const { return all_; }
+
+ private:
+  std::vector<std::vector<std::shared_ptr<Edit>>> by_site_;
+  std::vector<std::pair<int, std::shared_ptr<Edit>>> all_;
+  std::vector<int> layers_;
+};
+
+}  // namespace molt::nn

@@ -1,0 +1,90 @@
+#include "molt/nn/language_model.h"
+
+#include "molt/autograd/recompute.h"
+#include "molt/base/error.h"
+#include "molt/nn/head_loss.h"
+#include "molt/ops/add.h"
+#include "molt/ops/gather_rows.h"
+#include "molt/ops/rms_norm.h"
+
+namespace molt::nn {
+namespace {
+
+bool layer_trains(const Context& c, const ParameterTable& parameters, int layer) {
+  if (c.edits && c.edits->any_in_layer(layer)) return true;
+  for (const Parameter& p : parameters) {
+    if (p.layer == layer && p.trained) return true;
+  }
+  return false;
+}
+
+}  // namespace
+
+Layer::Layer(const Scope& scope, const LayerPlan& plan, int64_t d_model, double eps)
+    : eps_(eps),
+      norm_(scope / "norm", "weight", {d_model}),
+      mixer_(std::make_unique<MambaMixer>(scope / "mixer", plan.mixer)) {}
+
+Var Layer::operator()(const Context& c, const Var& h, const BlockCarry* in, BlockCarry* out) const {
+  return ops::add(h, mixer_->forward(c, ops::rms_norm(h, norm_(c), eps_), in, out));
+}
+
+LanguageModel::LanguageModel(const LanguageModelPlan& plan, const Precision& precision)
+    : plan_(plan), precision_(precision) {
+  const Scope root(sites_, parameters_);
+  const Scope backbone = root / "backbone";
+  embeddings_ = Embedding(backbone, "embeddings", plan.vocabulary, plan.d_model);
+  for (size_t i = 0; i < plan.layers.size(); ++i) {
+    const Scope scope = (backbone / "layers" / std::to_string(i)).in_layer(static_cast<int>(i));
+    layers_.emplace_back(scope, plan.layers[i], plan.d_model, plan.norm_eps);
+  }
+  norm_f_ = Param(backbone / "norm_f", "weight", {plan.d_model});
+  head_ = plan.tied_head ? Linear(root, "lm_head", embeddings_.parameter())
+                         : Linear(root, "lm_head", plan.d_model, plan.vocabulary, {}, false);
+}
+
+Var LanguageModel::hidden(const Context& c, const std::vector<int32_t>& ids, const Carry* in, Carry* out) const {
+  MOLT_CHECK(c.segments && c.segments->tokens() == static_cast<int64_t>(ids.size()), "model: segments cover ",
+             c.segments ? c.segments->tokens() : 0, " rows of ", ids.size());
+  if (out) out->resize(layers_.size());
+  Var h = embeddings_(c, ids, precision_.activation());
+  for (size_t i = 0; i < layers_.size(); ++i) {
+    const BlockCarry* from = in ? &(*in)[i] : nullptr;
+    const Layer& layer = layers_[i];
+    if (c.recompute && !from && !out && grad_enabled()) {
+      h = molt::recompute([c, &layer](const Var& x) { return layer(c, x, nullptr, nullptr); }, h,
+                          layer_trains(c, parameters_, static_cast<int>(i)));
+    } else {
+      h = layer(c, h, from, out ? &(*out)[i] : nullptr);
+    }
+  }
+  return h;
+}
+
+Var LanguageModel::logits(const Context& c, const Var& hidden, const std::vector<int64_t>& rows) const {
+  return head_(c, ops::rms_norm(ops::gather_rows(hidden, rows), norm_f_(c), plan_.norm_eps));
+}
+
+LossSum LanguageModel::loss(const Context& c, const Var& hidden, const std::vector<int32_t>& labels) const {
+  MOLT_CHECK(static_cast<int64_t>(labels.size()) == hidden.value().rows(), "model: ", labels.size(), " labels for ",
+             hidden.value().rows(), " rows");
+  std::vector<int64_t> rows;
+  std::vector<int32_t> kept;
+  for (size_t t = 0; t < labels.size(); ++t) {
+    if (labels[t] < 0) continue;
+    rows.push_back(static_cast<int64_t>(t));
+    kept.push_back(labels[t]);
+  }
+  if (rows.empty()) return {};
+  const bool all = rows.size() == labels.size();
+  const Var normed = ops::rms_norm(all ? hidden : ops::gather_rows(hidden, rows), norm_f_(c), plan_.norm_eps);
+  return {head_loss(c, head_, plan_.vocabulary, normed, kept), static_cast<int64_t>(rows.size())};
+}
+
+int64_t LanguageModel::parameter_count() const {
+  int64_t count = 0;
+  for (const Parameter& p : parameters_) count += shape_numel(p.shape);
+  return count;
+}
+
+}  // namespace molt::nn

@@ -1,0 +1,47 @@
+#include "molt/nn/mamba.h"
+
+#include "molt/ops/scan.h"
+
+namespace molt::nn {
+
+MambaMixer::MambaMixer(const Scope& s, const MambaConfig& c)
+    : config_(c),
+      in_proj_(s, "in_proj", c.d_model, 2 * c.d_inner, consecutive({{"x", c.d_inner}, {"z", c.d_inner}}), c.proj_bias),
+      conv1d_(s.as_ssm(), "conv1d", c.d_inner, c.d_conv, c.conv_bias),
+      x_proj_(s.as_ssm(), "x_proj", c.d_inner, c.dt_rank + 2 * c.d_state,
+              consecutive({{"dt", c.dt_rank}, {"B", c.d_state}, {"C", c.d_state}}), false),
+      dt_proj_(s.as_ssm(), "dt_proj", c.dt_rank, c.d_inner, {}, true),
+      A_log_(s.as_ssm(), "A_log", {c.d_inner, c.d_state}),
+      D_(s.as_ssm(), "D", {c.d_inner}),
+      out_proj_(s, "out_proj", c.d_inner, c.d_model, {}, c.proj_bias),
+      conv0_(s.as_ssm(), "conv0", {c.d_conv - 1, c.d_inner}),
+      h0_(s.as_ssm(), "h0", {c.d_inner, c.d_state}),
+      x_(s.as_ssm(), "tap.x", c.d_inner),
+      z_(s.as_ssm(), "tap.z", c.d_inner),
+      dt_(s.as_ssm(), "tap.dt", c.d_inner),
+      B_(s.as_ssm(), "tap.B", c.d_state),
+      C_(s.as_ssm(), "tap.C", c.d_state),
+      y_(s.as_ssm(), "tap.y", c.d_inner) {}
+
+Var MambaMixer::forward(const Context& c, const Var& u, const BlockCarry* in, BlockCarry* out) const {
+  const int64_t E = config_.d_inner, N = config_.d_state, R = config_.dt_rank;
+  const Var xz = in_proj_(c, u);
+  const Var z = z_(c, xz.columns(E, E));
+
+  const Var tail = in && in->conv.defined() ? in->conv : conv0_(c);
+  const ops::ConvResult conv = conv1d_(c, xz.columns(0, E), tail, out != nullptr);
+  const Var x = x_(c, conv.y);
+
+  const Var dbc = x_proj_(c, x);
+  const Var dt = dt_(c, dt_proj_(c, dbc.columns(0, R)));
+  const Var B = B_(c, dbc.columns(R, N)), C = C_(c, dbc.columns(R + N, N));
+
+  const Var h0 = in && in->ssm.defined() ? in->ssm : h0_(c);
+  const ops::ScanResult scan =
+      ops::selective_scan({.x = x, .dt = dt, .A_log = A_log_(c), .B = B, .C = C, .D = D_(c), .z = z, .h0 = h0},
+                          *c.segments, out != nullptr);
+  if (out) *out = {.conv = conv.tail, .ssm = scan.state};
+  return out_proj_(c, y_(c, scan.y));
+}
+
+}  // namespace molt::nn

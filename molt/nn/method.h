@@ -1,0 +1,50 @@
+// The interface of a fine-tuning method. Training runs it and knows nothing else of the method; a method knows sites,
+// never a model.
+#pragma once
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "molt/base/json.h"
+#include "molt/nn/edit.h"
+#include "molt/nn/parameter.h"
+
+namespace molt::nn {
+
+/// A stretch of training with its own trainables, optimizer and schedule (SDT's warm-up, then its sparse phase).
+struct Phase {
+  std::string name;
+  int64_t steps = 0;  ///< 0: as many as the recipe says
+};
+
+class Method {
+ public:
+  virtual ~Method() = default;
+  /// "lora", "sdt", …: the recipe's word.
+  virtual std::string name() const = 0;
+  /// Before any weight is loaded: which base parameters train whole. Most methods: none.
+  virtual void declare(const SiteTable&, ParameterTable&) {}
+  /// Once, when weights are there: finds its sites. Throws UsageError for a target that matches nothing.
+  virtual void attach(const SiteTable& sites) = 0;
+  /// The edits of the current phase, added in attach order.
+  virtual void bind(EditSet& edits) const = 0;
+  /// Base parameters this method trains, once weights are there. Edits' trainables come from the edits.
+  virtual std::vector<Trainable> base_trainables() const { return {}; }
+  /// After the optimizer changed the trainables.
+  virtual void after_step() {}
+  virtual std::vector<Phase> phases() const { return {{"train", 0}}; }
+  /// Called before each phase; the edits are bound anew afterwards. Phase 0 starts right after attach().
+  virtual void begin_phase(int /*phase*/) {}
+  /// What an adapter must hold beyond its config: tensors by name, to be read back by load().
+  virtual std::vector<std::pair<std::string, Tensor>> state() const = 0;
+  virtual void load_state(const std::vector<std::pair<std::string, Tensor>>& tensors) = 0;
+  /// The method's options, in the words of its recipe entry; enough to build it again.
+  virtual Json config_json() const = 0;
+  /// What the start-up check prints: which sites, how many layers.
+  virtual std::string coverage() const = 0;
+  /// How many numbers train in the last phase, by the method's formula.
+  virtual int64_t trainable_count() const = 0;
+};
+
+}  // namespace molt::nn

@@ -1,0 +1,157 @@
+#include "molt/nn/parts.h"
+
+#include "molt/base/error.h"
+#include "molt/ops/embedding.h"
+#include "molt/ops/linear.h"
+
+namespace molt::nn {
+namespace {
+
+const std::vector<std::shared_ptr<Edit>>& edits_at(const Context& c, const Site* site) {
+  static const std::vector<std::shared_ptr<Edit>> kNone;
+  return c.edits ? c.edits->at(site->id) : kNone;
+}
+
+Var edited_param(const Context& c, const Site* site, Var value) {
+  for (const auto& edit : edits_at(c, site)) value = edit->change_param({c, *site}, value);
+  return value;
+}
+
+}  // namespace
+
+Scope Scope::operator/(const std::string& name) const {
+  Scope inner = *this;
+  inner.prefix_ = path(name);
+  return inner;
+}
+
+Scope Scope::in_layer(int layer) const {
+  Scope inner = *this;
+  inner.layer_ = layer;
+  return inner;
+}
+
+Scope Scope::as_ssm() const {
+  Scope inner = *this;
+  inner.ssm_ = true;
+  return inner;
+}
+
+Parameter& Scope::parameter(const std::string& name, Shape shape) const {
+  Parameter& p = parameters_->emplace_back();
+  p.path = path(name);
+  p.shape = std::move(shape);
+  p.layer = layer_;
+  p.ssm = ssm_;
+  return p;
+}
+
+const Site& Scope::site(const std::string& name, SiteKind kind, Shape shape, std::vector<Slice> slices,
+                        const Parameter* parameter, const Parameter* bias) const {
+  Site site;
+  site.path = path(name);
+  site.kind = kind;
+  site.shape = std::move(shape);
+  site.slices = std::move(slices);
+  site.layer = layer_;
+  site.parameter = parameter;
+  site.bias = bias;
+  site.ssm = ssm_;
+  return sites_->add(std::move(site));
+}
+
+std::vector<Slice> consecutive(const std::vector<std::pair<std::string, int64_t>>& sizes) {
+  std::vector<Slice> slices;
+  int64_t begin = 0;
+  for (const auto& [name, size] : sizes) {
+    slices.push_back({name, begin, size});
+    begin += size;
+  }
+  return slices;
+}
+
+Linear::Linear(const Scope& scope, const std::string& name, int64_t in, int64_t out, std::vector<Slice> slices,
+               bool bias) {
+  weight_ = &(scope / name).parameter("weight", {out, in});
+  weight_->product = true;
+  weight_->decays = !weight_->ssm;
+  if (bias) bias_ = &(scope / name).parameter("bias", {out});
+  site_ = &scope.site(name, SiteKind::kLinear, {out, in}, std::move(slices), weight_, bias_);
+}
+
+Linear::Linear(const Scope& scope, const std::string& name, Parameter& shared) : weight_(&shared) {
+  shared.product = true;
+  site_ = &scope.site(name, SiteKind::kLinear, shared.shape, {}, weight_);
+}
+
+Var Linear::operator()(const Context& c, const Var& x) const {
+  const auto& edits = edits_at(c, site_);
+  const EditContext e{c, *site_};
+  Var in = x;
+  for (const auto& edit : edits) in = edit->change_input(e, in);
+  Var y = ops::linear(in, weight_->packed, weight_->trained ? weight_->var : Var(), bias_ ? bias_->var : Var());
+  for (const auto& edit : edits) y = edit->add_to_output(e, in, y);
+  for (const auto& edit : edits) y = edit->change_output(e, y);
+  return y;
+}
+
+Conv::Conv(const Scope& scope, const std::string& name, int64_t channels, int64_t width, bool bias) {
+  weight_ = &(scope / name).parameter("weight", {channels, width});
+  if (bias) bias_ = &(scope / name).parameter("bias", {channels});
+  site_ = &scope.site(name, SiteKind::kConv, {channels, width}, {}, weight_, bias_);
+}
+
+ops::ConvResult Conv::operator()(const Context& c, const Var& x, const Var& tail, bool want_tail) const {
+  const auto& edits = edits_at(c, site_);
+  const EditContext e{c, *site_};
+  Var in = x;
+  for (const auto& edit : edits) in = edit->change_input(e, in);
+  const Var weight = edited_param(c, site_, weight_->var);
+  ops::ConvResult result = ops::conv1d_silu(in, weight, bias_ ? bias_->var : Var(), tail, *c.segments, want_tail);
+  for (const auto& edit : edits) result.y = edit->change_output(e, result.y);
+  return result;
+}
+
+Embedding::Embedding(const Scope& scope, const std::string& name, int64_t vocabulary, int64_t width) {
+  table_ = &(scope / name).parameter("weight", {vocabulary, width});
+  table_->lookup = true;
+  table_->decays = true;
+  site_ = &scope.site(name, SiteKind::kEmbedding, {vocabulary, width}, {}, table_);
+}
+
+Var Embedding::operator()(const Context& c, const std::vector<int32_t>& ids, Dtype out) const {
+  const auto& edits = edits_at(c, site_);
+  const EditContext e{c, *site_};
+  Var y = ops::embedding(table_->var, ids, out);
+  for (const auto& edit : edits) y = edit->add_to_rows(e, ids, y);
+  for (const auto& edit : edits) y = edit->change_output(e, y);
+  return y;
+}
+
+Param::Param(const Scope& scope, const std::string& name, Shape shape) {
+  value_ = &scope.parameter(name, shape);
+  site_ = &scope.site(name, SiteKind::kParam, std::move(shape), {}, value_);
+}
+
+Var Param::operator()(const Context& c) const { return edited_param(c, site_, value_->var); }
+
+Tap::Tap(const Scope& scope, const std::string& name, int64_t width)
+    : site_(&scope.site(name, SiteKind::kTap, {width})) {}
+
+Var Tap::operator()(const Context& c, Var x) const {
+  for (const auto& edit : edits_at(c, site_)) x = edit->change_output({c, *site_}, x);
+  return x;
+}
+
+State::State(const Scope& scope, const std::string& name, Shape per_segment)
+    : site_(&scope.site(name, SiteKind::kState, std::move(per_segment))) {}
+
+Var State::operator()(const Context& c) const {
+  for (const auto& edit : edits_at(c, site_)) {
+    Var state = edit->initial_state({c, *site_}, c.segments->count());
+    if (state.defined()) return state;
+  }
+  return {};
+}
+
+}  // namespace molt::nn

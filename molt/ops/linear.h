@@ -1,0 +1,27 @@
+// The matrix product of a part with its weight: y = x · Wᵀ + b, W packed.
+#pragma once
+
+#include <memory>
+
+#include "molt/autograd/tape.h"
+#include "molt/device/gemm.h"
+
+namespace molt::ops {
+
+/// Inputs: x (T, I), the trained master W (O, I) or undefined for a frozen weight, b (O) or undefined.
+struct Linear {
+  static constexpr const char* kName = "linear";
+  std::shared_ptr<const PackedMatrix> packed;
+  Tensor x{};  // saved only if W trains
+
+  Tensor forward(const Needs& needs, const Tensor& x_in, const Tensor& weight, const Tensor& bias);
+  void backward(const Tensor& dy, Grads& d) const;
+};
+
+/// x (T, I) -> (T, O). `weight`: undefined unless W trains; `packed` must then hold its current values.
+inline Var linear(const Var& x, std::shared_ptr<const PackedMatrix> packed, const Var& weight = {},
+                  const Var& bias = {}) {
+  return record(Linear{std::move(packed)}, x, weight, bias);
+}
+
+}  // namespace molt::ops

@@ -1,0 +1,72 @@
+#include "molt/peft/lora.h"
+
+#include <cmath>
+#include <regex>
+
+#include "molt/base/error.h"
+#include "molt/ops/products.h"
+#include "molt/peft/lora_adapter.h"
+#include "molt/peft/targets.h"
+
+namespace molt::peft {
+namespace {
+
+/// A pattern's value for a path, as PEFT looks it up: the key is a regular expression for the path's end.
+template <class T>
+T patterned(const std::map<std::string, T>& patterns, const std::string& path, T fallback, const char* option) {
+  for (const auto& [key, value] : patterns) {
+    try {
+      if (std::regex_match(path, std::regex("(.*\\.)?(" + key + ")"))) return value;
+    } catch (const std::regex_error&) {
+      usage_error(option, ": '", key, "' is not a regular expression");
+    }
+  }
+  return fallback;
+}
+
+}  // namespace
+
+// rows += s · B A
+void LoraAdapter::merge(const nn::Site&, const Tensor& weight) const {
+  const Tensor rows = weight.row_range(target_.begin(), target_.size());
+  const Tensor a = A_.value().to(weight.dtype()), b = B_.value().to(weight.dtype());
+  ops::multiply(false, false, scale_, b, a, {rows, true});
+}
+
+Lora::Lora(LoraConfig config, uint64_t seed, Dtype dtype) : config_(std::move(config)), seed_(seed), dtype_(dtype) {
+  if (config_.r < 1) usage_error("lora: r must be at least 1, is ", config_.r);
+  if (config_.lora_dropout < 0 || config_.lora_dropout >= 1)
+    usage_error("lora: lora_dropout must be in [0, 1), is ", config_.lora_dropout);
+}
+
+Lora::~Lora() = default;
+
+void Lora::attach(const nn::SiteTable& sites) {
+  const auto targets = resolve_targets(sites, config_.target_modules, {nn::SiteKind::kLinear});
+  for (const nn::Target& target : targets) {
+    const int64_t rank = patterned(config_.rank_pattern, target.site->path, config_.r, "rank_pattern");
+    const double alpha = patterned(config_.alpha_pattern, target.site->path, config_.lora_alpha, "alpha_pattern");
+    if (rank < 1) usage_error("rank_pattern: rank must be at least 1, is ", rank);
+    const double divisor = config_.use_rslora ? std::sqrt(static_cast<double>(rank)) : static_cast<double>(rank);
+    adapters_.push_back(
+        std::make_shared<LoraAdapter>(target, rank, alpha / divisor, config_.lora_dropout, seed_, dtype_));
+  }
+  coverage_ = peft::coverage(sites, targets);
+}
+
+void Lora::bind(nn::EditSet& edits) const {
+  for (const auto& adapter : adapters_) edits.add(*adapter->target().site, adapter);
+}
+
+void Lora::begin_phase(int phase) {
+  if (phase == 0) return;
+  for (const auto& adapter : adapters_) adapter->reset();
+}
+
+int64_t Lora::trainable_count() const {
+  int64_t count = 0;
+  for (const auto& adapter : adapters_) count += adapter->A().value().numel() + adapter->B().value().numel();
+  return count;
+}
+
+}  // namespace molt::peft

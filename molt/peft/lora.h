@@ -1,0 +1,64 @@
+// LoRA (Hu et al., 2021): W x becomes W x + s · B A x with A (R, in) and B (out, R), s = alpha / R, or alpha / sqrt(R)
+// (rsLoRA; Kalajdzievski, 2023). On any linear or a named slice of one.
+#pragma once
+
+#include <map>
+#include <string>
+#include <vector>
+
+#include "molt/nn/method.h"
+
+namespace molt::peft {
+
+struct LoraConfig {
+  int64_t r = 8;
+  double lora_alpha = 8;
+  double lora_dropout = 0;
+  bool use_rslora = false;
+  std::vector<std::string> target_modules;
+  std::map<std::string, int64_t> rank_pattern;  ///< regex on a site's path -> rank
+  std::map<std::string, double> alpha_pattern;  ///< regex on a site's path -> alpha
+
+  template <class V>
+  void visit(V& v) {
+    v.field("r", r, "rank");
+    v.field("lora_alpha", lora_alpha, "scale is lora_alpha / r");
+    v.field("lora_dropout", lora_dropout, "dropout on the input of A, 0 to 1");
+    v.field("use_rslora", use_rslora, "scale is lora_alpha / sqrt(r) instead");
+    v.field("target_modules", target_modules, "sites: in_proj, x_proj:B, a regular expression, all-linear");
+    v.field("rank_pattern", rank_pattern, "rank for sites whose path ends in, or matches, the key");
+    v.field("alpha_pattern", alpha_pattern, "lora_alpha for sites whose path ends in, or matches, the key");
+  }
+};
+
+class LoraAdapter;
+
+class Lora final : public nn::Method {
+ public:
+  /// `seed` keys A's initial values; `dtype` is the trainables' (f32, or f64 in checks).
+  Lora(LoraConfig config, uint64_t seed, Dtype dtype);
+  ~Lora() override;
+
+  std::string name() const override { return "lora"; }
+  void attach(const nn::SiteTable& sites) override;
+  void bind(nn::EditSet& edits) const override;
+  void begin_phase(int phase) override;
+  std::vector<std::pair<std::string, Tensor>> state() const override;
+  void load_state(const std::vector<std::pair<std::string, Tensor>>& tensors) override;
+  int64_t trainable_count() const override;
+  Json config_json() const override;
+
+  /// adapter_config.json as PEFT reads it. Throws UsageError where its form cannot say what this adapter is.
+  Json peft_config() const;
+  const LoraConfig& config() const { return config_; }
+  std::string coverage() const override { return coverage_; }
+
+ private:
+  LoraConfig config_;
+  uint64_t seed_;
+  Dtype dtype_;
+  std::string coverage_;
+  std::vector<std::shared_ptr<LoraAdapter>> adapters_;
+};
+
+}  // namespace molt::peft

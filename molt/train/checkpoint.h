@@ -1,0 +1,29 @@
+// Checkpoints: all that a run needs to go on bit for bit, one directory each. A directory is written beside its place,
+// synced, and renamed, so a name that exists is whole.
+#pragma once
+
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "molt/base/json.h"
+#include "molt/io/safetensors.h"
+
+namespace molt::train {
+
+struct Checkpoint {
+  int64_t step = 0;
+  Json state;                ///< small things: phase, position in the data, best step
+  io::NamedTensors tensors;  ///< methods' and optimizer's, by name
+};
+
+/// Writes run_dir/checkpoints/step-NNNNNNNN, then removes all but the newest `keep`. Throws SystemError.
+void write_checkpoint(const std::string& run_dir, const Checkpoint& checkpoint, int64_t keep);
+
+/// The newest checkpoint, if there is one. Throws UsageError where its files are damaged.
+std::optional<Checkpoint> read_last_checkpoint(const std::string& run_dir);
+
+/// The tensors whose names start with `prefix`, the prefix taken off.
+io::NamedTensors with_prefix(const io::NamedTensors& tensors, const std::string& prefix);
+
+}  // namespace molt::train

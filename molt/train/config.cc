@@ -1,0 +1,31 @@
+#include "molt/train/config.h"
+
+#include <algorithm>
+
+#include "molt/base/error.h"
+
+namespace molt::train {
+
+void TrainConfig::validate() const {
+  auto at_least = [](const char* name, double value, double least) {
+    if (!(value >= least)) usage_error(name, ": must be at least ", least, ", is ", value);
+  };
+  at_least("max_steps", static_cast<double>(max_steps), 0);
+  at_least("num_train_epochs", num_train_epochs, 0);
+  if (max_steps == 0 && num_train_epochs == 0) usage_error("max_steps and num_train_epochs are both 0: nothing to do");
+  at_least("batch_size", static_cast<double>(batch_size), 0);
+  at_least("tokens_per_batch", static_cast<double>(tokens_per_batch), 0);
+  if (batch_size == 0 && tokens_per_batch == 0) usage_error("batch_size and tokens_per_batch are both 0; set one");
+  at_least("gradient_accumulation_steps", static_cast<double>(gradient_accumulation_steps), 1);
+  at_least("learning_rate", learning_rate, 0);
+  at_least("max_grad_norm", max_grad_norm, 0);
+  at_least("logging_steps", static_cast<double>(logging_steps), 1);
+  at_least("eval_steps", static_cast<double>(eval_steps), 0);
+  at_least("save_steps", static_cast<double>(save_steps), 0);
+  at_least("save_total_limit", static_cast<double>(save_total_limit), 1);
+  // The rest says for itself what is wrong with it.
+  optim::AdamW({}, adamw);
+  optim::Schedule(schedule, std::max<int64_t>({1, max_steps, schedule.warmup_steps + schedule.decay_steps}));
+}
+
+}  // namespace molt::train

@@ -1,0 +1,295 @@
+#include "molt/train/trainer.h"
+
+#include <chrono>
+#include <cmath>
+
+#include "molt/base/error.h"
+#include "molt/base/system.h"
+#include "molt/optim/adamw.h"
+#include "molt/optim/clip.h"
+#include "molt/optim/schedule.h"
+#include "molt/train/checkpoint.h"
+
+namespace molt::train {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+double seconds_since(Clock::time_point start) { return std::chrono::duration<double>(Clock::now() - start).count(); }
+
+io::NamedTensors copied(const io::NamedTensors& tensors) {
+  io::NamedTensors out;
+  for (const auto& [name, tensor] : tensors) out.emplace_back(name, tensor.clone());
+  return out;
+}
+
+}  // namespace
+
+struct Trainer::Impl {
+  nn::LanguageModel& model;
+  std::vector<nn::Method*> methods;
+  data::BatchStream& stream;
+  TrainConfig config;
+  uint64_t seed;
+  std::string run_dir, identity;
+  TrainHooks hooks;
+
+  nn::EditSet edits;
+  std::unique_ptr<optim::AdamW> optimizer;
+  std::unique_ptr<optim::Schedule> schedule;
+  std::vector<nn::Phase> phases;
+  size_t phase = 0;
+  int64_t phase_step = 0, phase_steps = 0;  // within the phase
+  int64_t step = 0;                         // over all phases
+  int64_t tokens = 0;
+  double seconds = 0;
+  double last_loss = 0;
+  double best_loss = 0;
+  int64_t best_step = -1;
+  std::vector<io::NamedTensors> best;  // per method
+
+  int64_t steps_of(size_t i) const {
+    if (phases[i].steps > 0) return phases[i].steps;
+    if (config.max_steps > 0) return config.max_steps;
+    const double whole = std::floor(config.num_train_epochs), part = config.num_train_epochs - whole;
+    const double batches = static_cast<double>(stream.steps_in(static_cast<int64_t>(whole))) +
+                           part * static_cast<double>(stream.steps_per_epoch(static_cast<int64_t>(whole)));
+    const double per_step = static_cast<double>(config.gradient_accumulation_steps);
+    return std::max<int64_t>(1, static_cast<int64_t>(std::ceil(batches / per_step)));
+  }
+
+  int64_t total() const {
+    int64_t sum = 0;
+    for (size_t i = 0; i < phases.size(); ++i) sum += steps_of(i);
+    return sum;
+  }
+
+  bool last_phase() const { return phase + 1 == phases.size(); }
+
+  void bind() {
+    edits.clear();
+    for (const nn::Method* method : methods) method->bind(edits);
+    std::vector<optim::Parameter> parameters;
+    auto add = [&](const nn::Trainable& t) {
+      parameters.push_back({.name = t.name, .var = t.var, .lr_scale = t.lr_scale, .decay = t.decays});
+    };
+    for (const auto& [site, edit] : edits.all()) {
+      for (const nn::Trainable& t : edit->trainables()) add(t);
+    }
+    for (const nn::Method* method : methods) {
+      for (const nn::Trainable& t : method->base_trainables()) add(t);
+    }
+    if (parameters.empty()) usage_error("method: nothing trains; name at least one method");
+    optimizer = std::make_unique<optim::AdamW>(std::move(parameters), config.adamw);
+  }
+
+  void make_schedule() {
+    phase_steps = steps_of(phase);
+    schedule = std::make_unique<optim::Schedule>(config.schedule, phase_steps);
+  }
+
+  void begin_phase(size_t index) {
+    phase = index;
+    phase_step = 0;
+    for (nn::Method* method : methods) method->begin_phase(static_cast<int>(index));
+    stream.seek({0, 0});
+    bind();
+    make_schedule();
+    if (phases.size() > 1 && hooks.on_note)
+      hooks.on_note({step, str("phase '", phases[index].name, "': ", phase_steps, " steps")});
+  }
+
+  /// Names what went wrong, so that a user can act: the step, and the first tensor that is not finite.
+  [[noreturn]] void stop_on_nan(double loss) {
+    std::string tensor = "the loss";
+    if (std::isfinite(loss)) {
+      for (const optim::Parameter& p : optimizer->parameters()) {
+        if (!p.var.grad().defined()) continue;
+        bool finite = true;
+        for (const double v : p.var.grad().values()) finite = finite && std::isfinite(v);
+        if (!finite) {
+          tensor = "the gradient of " + p.name;
+          break;
+        }
+      }
+    }
+    system_error("training: step ", step + 1, ": ", tensor, " is not finite (loss ", loss,
+                 "); nothing was updated. Try a lower learning_rate, more warmup_steps or compute: f32",
+                 run_dir.empty() ? std::string() : "; the last good checkpoint is in " + run_dir + "/checkpoints");
+  }
+
+  StepRecord do_step() {
+    const auto start = Clock::now();
+    StepRecord record;
+    double loss = 0;
+    nn::Context c;
+    c.edits = &edits;
+    c.training = true;
+    c.seed = seed;
+    c.step = static_cast<uint64_t>(step);
+    c.recompute = config.recompute;
+    for (int64_t micro = 0; micro < config.gradient_accumulation_steps; ++micro) {
+      const data::Batch batch = stream.next();
+      c.segments = &batch.segments;
+      c.first_row = record.tokens;
+      const nn::LossSum part = model.loss(c, model.hidden(c, batch.ids), batch.labels);
+      record.tokens += batch.rows();
+      record.labelled_tokens += part.count;
+      if (part.count == 0) continue;
+      loss += part.sum.value().values()[0];
+      if (part.sum.needs_grad()) backward(part.sum);
+    }
+    if (record.labelled_tokens == 0) usage_error("data: step ", step + 1, " holds no labelled token");
+    loss /= static_cast<double>(record.labelled_tokens);
+    const double scale = 1 / static_cast<double>(record.labelled_tokens);
+    const double norm = optim::grad_norm(optimizer->parameters()) * scale;
+    if (!std::isfinite(loss) || !std::isfinite(norm)) stop_on_nan(loss);
+    record.lr = config.learning_rate * schedule->factor(phase_step);
+    optimizer->step(record.lr, scale * optim::clip_scale(norm, config.max_grad_norm));
+    for (nn::Method* method : methods) method->after_step();
+    ++step;
+    ++phase_step;
+    tokens += record.tokens;
+    last_loss = loss;
+    const double took = seconds_since(start);
+    seconds += took;
+    record.step = step;
+    record.epoch = epoch();
+    record.loss = loss;
+    record.grad_norm = norm;
+    record.tokens_per_second = static_cast<double>(record.tokens) / took;
+    record.seconds = seconds;
+    record.memory_mib = static_cast<double>(process_memory().resident) / (1 << 20);
+    return record;
+  }
+
+  double epoch() const {
+    const data::Position at = stream.position();
+    return static_cast<double>(at.epoch) +
+           static_cast<double>(at.batch) / static_cast<double>(std::max<int64_t>(1, stream.steps_per_epoch(at.epoch)));
+  }
+
+  void evaluate() {
+    if (!hooks.evaluate) return;
+    const Scores scores = hooks.evaluate(edits);
+    if (scores.empty()) return;
+    if (hooks.on_eval) hooks.on_eval({step, "validation", scores});
+    if (!last_phase()) return;
+    const double loss = scores[0].second;
+    if (best_step < 0 || loss < best_loss) {
+      best_loss = loss;
+      best_step = step;
+      best.clear();
+      if (config.load_best_model_at_end) {
+        for (const nn::Method* method : methods) best.push_back(copied(method->state()));
+      }
+    }
+  }
+
+  void save() {
+    if (run_dir.empty()) return;
+    Checkpoint checkpoint;
+    checkpoint.step = step;
+    checkpoint.state = {{"identity", identity},   {"phase", phase},         {"phase_step", phase_step},
+                        {"tokens", tokens},       {"seconds", seconds},     {"last_loss", last_loss},
+                        {"best_loss", best_loss}, {"best_step", best_step}, {"stream", stream.save()}};
+    for (size_t m = 0; m < methods.size(); ++m) {
+      for (const auto& [name, t] : methods[m]->state())
+        checkpoint.tensors.emplace_back(str("method.", m, "/", name), t);
+      if (m < best.size()) {
+        for (const auto& [name, t] : best[m]) checkpoint.tensors.emplace_back(str("best.", m, "/", name), t);
+      }
+    }
+    for (const auto& [name, t] : optimizer->state()) checkpoint.tensors.emplace_back("optimizer/" + name, t);
+    write_checkpoint(run_dir, checkpoint, config.save_total_limit);
+  }
+
+  int64_t resume() {
+    if (run_dir.empty()) return 0;
+    const auto checkpoint = read_last_checkpoint(run_dir);
+    if (!checkpoint) return 0;
+    const Json& state = checkpoint->state;
+    if (state.at("identity") != identity)
+      usage_error(run_dir, ": its checkpoint was made by another recipe; use the old one, or another output_dir");
+    phase = state.at("phase").get<size_t>();
+    if (phase >= phases.size()) usage_error(run_dir, ": checkpoint names phase ", phase, " of ", phases.size());
+    for (size_t m = 0; m < methods.size(); ++m) {
+      methods[m]->load_state(with_prefix(checkpoint->tensors, str("method.", m, "/")));
+      const io::NamedTensors kept = with_prefix(checkpoint->tensors, str("best.", m, "/"));
+      if (!kept.empty()) best.push_back(copied(kept));
+    }
+    bind();
+    optimizer->load_state(with_prefix(checkpoint->tensors, "optimizer/"));
+    make_schedule();
+    phase_step = state.at("phase_step").get<int64_t>();
+    step = checkpoint->step;
+    tokens = state.at("tokens").get<int64_t>();
+    seconds = state.at("seconds").get<double>();
+    last_loss = state.at("last_loss").get<double>();
+    best_loss = state.at("best_loss").get<double>();
+    best_step = state.at("best_step").get<int64_t>();
+    stream.restore(state.at("stream"));
+    return step;
+  }
+
+  TrainResult run() {
+    if (!optimizer) begin_phase(0);
+    const int64_t total_steps = total();
+    bool stopped = false;
+    while (!stopped) {
+      while (phase_step < phase_steps && !stopped) {
+        const int64_t epoch_before = stream.position().epoch;
+        const StepRecord record = do_step();
+        if (hooks.on_step) hooks.on_step(record, total_steps);
+        const bool phase_done = phase_step == phase_steps, epoch_done = stream.position().epoch != epoch_before;
+        const bool eval_now =
+            last_phase() && (phase_done || (config.eval_steps > 0 ? phase_step % config.eval_steps == 0 : epoch_done));
+        if (eval_now) evaluate();
+        stopped = hooks.should_stop && hooks.should_stop();
+        const bool save_now =
+            config.save_steps > 0 ? phase_step % config.save_steps == 0 : (eval_now || (!last_phase() && epoch_done));
+        if (save_now || phase_done || stopped) save();
+      }
+      if (stopped || last_phase()) break;
+      begin_phase(phase + 1);
+    }
+    const bool finished = last_phase() && phase_step == phase_steps;
+    if (finished && !best.empty()) {
+      for (size_t m = 0; m < methods.size(); ++m) methods[m]->load_state(best[m]);
+    }
+    return {.finished = finished,
+            .steps = step,
+            .tokens = tokens,
+            .seconds = seconds,
+            .last_loss = last_loss,
+            .best_step = best_step,
+            .best_loss = best_loss};
+  }
+};
+
+Trainer::Trainer(nn::LanguageModel& model, std::vector<nn::Method*> methods, data::BatchStream& stream,
+                 TrainConfig config, uint64_t seed, std::string run_dir, std::string identity, TrainHooks hooks)
+    : impl_(new Impl{.model = model,
+                     .methods = std::move(methods),
+                     .stream = stream,
+                     .config = std::move(config),
+                     .seed = seed,
+                     .run_dir = std::move(run_dir),
+                     .identity = std::move(identity),
+                     .hooks = std::move(hooks)}) {
+  for (const nn::Method* method : impl_->methods) {
+    const std::vector<nn::Phase> phases = method->phases();
+    if (phases.size() <= impl_->phases.size()) continue;
+    if (impl_->phases.size() > 1) usage_error("method: two methods with phases of their own cannot be combined");
+    impl_->phases = phases;
+  }
+}
+
+Trainer::~Trainer() = default;
+
+int64_t Trainer::resume() { return impl_->resume(); }
+TrainResult Trainer::run() { return impl_->run(); }
+const nn::EditSet& Trainer::edits() const { return impl_->edits; }
+int64_t Trainer::total_steps() const { return impl_->total(); }
+
+}  // namespace molt::train

@@ -1,0 +1,65 @@
+// The training loop: batches in, an adapter out. It knows phases, steps, schedules and checkpoints, but no method, no
+// model family and no file format of the user's.
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "molt/data/batch.h"
+#include "molt/nn/language_model.h"
+#include "molt/nn/method.h"
+#include "molt/train/config.h"
+#include "molt/train/metrics_log.h"
+
+namespace molt::train {
+
+using Scores = std::vector<std::pair<std::string, double>>;
+
+/// What the program around the loop wants to hear, and decides.
+struct TrainHooks {
+  std::function<void(const StepRecord&, int64_t total_steps)> on_step;
+  std::function<void(const EvalRecord&)> on_eval;
+  std::function<void(const NoteRecord&)> on_note;
+  /// Scores of the current model; "loss" picks the best. Empty: no evaluation.
+  std::function<Scores(const nn::EditSet&)> evaluate;
+  /// Asked after each step; true ends the run with a checkpoint (Ctrl-C).
+  std::function<bool()> should_stop;
+};
+
+struct TrainResult {
+  bool finished = false;  ///< false: stopped early; resume goes on
+  int64_t steps = 0;      ///< in all phases
+  int64_t tokens = 0;
+  double seconds = 0;
+  double last_loss = 0;
+  int64_t best_step = -1;  ///< −1: never evaluated
+  double best_loss = 0;
+};
+
+class Trainer {
+ public:
+  /// `run_dir`: checkpoints go to run_dir/checkpoints; empty: none are kept. `identity`: what must not change between a
+  /// checkpoint and its resumption (the resolved recipe).
+  Trainer(nn::LanguageModel& model, std::vector<nn::Method*> methods, data::BatchStream& stream, TrainConfig config,
+          uint64_t seed, std::string run_dir, std::string identity, TrainHooks hooks);
+  ~Trainer();
+
+  /// Goes back to the last checkpoint, if there is one. Returns its step, 0 without one. Throws UsageError if it is of
+  /// another recipe.
+  int64_t resume();
+
+  /// Runs to the end or until should_stop. Afterwards edits() holds what was trained (the best, if asked for).
+  TrainResult run();
+
+  const nn::EditSet& edits() const;
+  /// Optimizer steps in all phases.
+  int64_t total_steps() const;
+
+ private:
+  struct Impl;
+  std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace molt::train
