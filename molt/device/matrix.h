@@ -20,6 +20,10 @@ struct ConstMatrix {
     return {static_cast<const char*>(data) + static_cast<size_t>(begin * ld) * dtype_size(dtype), count, cols, ld,
             dtype};
   }
+  /// `count` columns from `begin` on.
+  ConstMatrix col_range(int64_t begin, int64_t count) const {
+    return {static_cast<const char*>(data) + static_cast<size_t>(begin) * dtype_size(dtype), rows, count, ld, dtype};
+  }
 };
 
 struct Matrix {

@@ -81,6 +81,23 @@ TEST(PackedMatrix, rows_from_one_to_many_at_model_like_shapes) {
         check({.t = t, .o = o, .i = i, .weight = compute, .compute = compute, .x = compute, .y = Dtype::kF32});
 }
 
+TEST(PackedMatrix, long_sums_in_several_products) {
+  for (const int64_t t : {1, 5})
+    for (const Dtype y : {Dtype::kF32, Dtype::kBf16})
+      for (const bool accumulate : {false, true})
+        for (const auto& [o, i] : {std::pair<int64_t, int64_t>{260, 2500}, {3333, 257}})
+          check({.t = t,
+                 .o = o,
+                 .i = i,
+                 .weight = Dtype::kBf16,
+                 .compute = Dtype::kBf16,
+                 .x = Dtype::kBf16,
+                 .y = y,
+                 .gap = 1,
+                 .bias = true,
+                 .accumulate = accumulate});
+}
+
 TEST(PackedMatrix, takes_every_stored_type) {
   for (const Dtype weight : {Dtype::kF32, Dtype::kF64, Dtype::kBf16, Dtype::kF16})
     for (const Dtype compute : {Dtype::kF32, Dtype::kBf16})
@@ -97,25 +114,28 @@ TEST(PackedMatrix, takes_every_stored_type) {
 
 TEST(PackedMatrix, rows_come_back) {
   for (const Dtype compute : {Dtype::kF32, Dtype::kBf16, Dtype::kF64})
-    for (const bool forward : {true, false}) {
-      Owned w(67, 33, Dtype::kF64);
+    for (const auto& [forward, outputs, inputs] :
+         {std::tuple<bool, int64_t, int64_t>{true, 67, 33}, {false, 67, 33}, {true, 257, 2100}, {false, 2050, 300}}) {
+      Owned w(outputs, inputs, Dtype::kF64);
       w.randomise(7);
       const PackedMatrix packed(w.view, {.compute = compute, .forward = forward, .backward = !forward});
       const std::vector<double> want = rounded(w.values(), compute);
       EXPECT_GE(packed.bytes(), want.size() * dtype_size(compute));
       for (const Dtype out : {Dtype::kF32, Dtype::kF64, Dtype::kBf16}) {
-        Owned rows(67, 33, out, 2);
+        Owned rows(outputs, inputs, out, 2);
         packed.read_rows(0, rows.view);
         EXPECT_EQ(rows.values(), rounded(want, out));
         EXPECT_TRUE(rows.gaps_untouched());
       }
+      const size_t columns = static_cast<size_t>(inputs);
       const int64_t ids[] = {66, 0, 13, 66};
-      Owned some(4, 33, compute == Dtype::kF64 ? Dtype::kF64 : Dtype::kF32);
+      Owned some(4, inputs, compute == Dtype::kF64 ? Dtype::kF64 : Dtype::kF32);
       packed.gather_rows(ids, some.view);
       const std::vector<double> got = some.values();
       for (size_t r = 0; r < 4; ++r)
-        for (size_t c = 0; c < 33; ++c) EXPECT_EQ(got[r * 33 + c], want[static_cast<size_t>(ids[r]) * 33 + c]);
-      EXPECT_THROW(packed.read_rows(64, Owned(4, 33, Dtype::kF32).view), InternalError);
+        for (size_t c = 0; c < columns; ++c)
+          EXPECT_EQ(got[r * columns + c], want[static_cast<size_t>(ids[r]) * columns + c]);
+      EXPECT_THROW(packed.read_rows(outputs - 3, Owned(4, inputs, Dtype::kF32).view), InternalError);
     }
 }
 

@@ -11,6 +11,7 @@
 namespace molt::onednn {
 
 using Desc = dnnl::memory::desc;
+using Dims = dnnl::memory::dims;
 using Tag = dnnl::memory::format_tag;
 
 /// The only engine: the host processor.

@@ -3,6 +3,7 @@
 #include <map>
 #include <mutex>
 #include <new>
+#include <optional>
 #include <tuple>
 
 #include "molt/device/convert.h"
@@ -19,15 +20,12 @@ namespace {
 /// More shapes than this at once (prompts of every length) start the collection anew; oneDNN keeps its own cache below.
 constexpr size_t kMaxPrimitives = 64;
 
-/// A weight in one direction, as the (K,N) factor of src (M,K) · weights (K,N).
-class Side {
+/// Part of a weight in one direction, as the (K,N) factor of src (M,K) · weights (K,N).
+class Panel {
  public:
-  /// `transposed` says that W as stored is (N,K).
-  Side(int64_t k, int64_t n, bool transposed, Dtype dtype, int64_t rows_hint)
-      : k_(k),
-        n_(n),
-        dtype_(dtype),
-        plain_({k, n}, onednn::data_type(dtype), transposed ? onednn::Tag::ba : onednn::Tag::ab) {
+  /// `plain_strides` are those of K and N in the plain weight.
+  Panel(int64_t k, int64_t n, onednn::Dims plain_strides, Dtype dtype, int64_t rows_hint)
+      : k_(k), n_(n), dtype_(dtype), plain_({k, n}, onednn::data_type(dtype), plain_strides) {
     const onednn::Product product{
         .m = std::max<int64_t>(rows_hint, 1), .k = k, .n = n, .src = dtype, .dst = Dtype::kF32};
     desc_ = onednn::matmul(product, onednn::Desc({k, n}, onednn::data_type(dtype), onednn::Tag::any)).weights_desc();
@@ -65,14 +63,9 @@ class Side {
     });
   }
 
-  /// out = W row `index` (a row of W is a column here where it is stored transposed), n elements from the packed copy.
-  template <class Packed, class Out>
-  void read_row(int64_t index, bool transposed, Out* out) const {
-    const auto* data = static_cast<const Packed*>(block_->data()) + layout_.base;
-    const std::vector<int64_t>& along = transposed ? layout_.row : layout_.col;
-    data += (transposed ? layout_.col : layout_.row)[static_cast<size_t>(index)];
-    for (size_t i = 0; i < along.size(); ++i) out[i] = static_cast<Out>(static_cast<float>(data[along[i]]));
-  }
+  /// Where entries lie in data(): element (k,n) at layout().base + row[k] + col[n].
+  const onednn::BlockedLayout& layout() const { return layout_; }
+  const void* data() const { return block_->data(); }
 
   std::string kernel_name(int64_t rows) const {
     return onednn::matmul({.m = rows, .k = k_, .n = n_, .src = dtype_, .dst = Dtype::kF32}, desc_).impl_info_str();
@@ -106,6 +99,87 @@ class Side {
   std::shared_ptr<Block> block_;
   mutable std::mutex mutex_;
   mutable std::map<std::tuple<int64_t, Dtype, bool, bool>, std::shared_ptr<const Ready>> ready_;
+};
+
+/// oneDNN's bf16 kernels slow down to a third on long sums (the vocabulary, in the head's backward), because the left
+/// operand no longer stays in the second-level cache. Such sums are split into products of at most kMaxTerms terms,
+/// where there are columns enough to pay for the copies of the left operand.
+constexpr int64_t kLongSum = 2048, kMaxTerms = 1024, kManyColumns = 256;
+
+/// A weight in one direction: panels along K.
+class Side {
+ public:
+  /// `transposed` says that W as stored is (N,K).
+  Side(int64_t k, int64_t n, bool transposed, Dtype dtype, int64_t rows_hint)
+      : k_(k), n_(n), transposed_(transposed), dtype_(dtype) {
+    const bool split = dtype == Dtype::kBf16 && k > kLongSum && n >= kManyColumns;
+    const int64_t parts = split ? (k + kMaxTerms - 1) / kMaxTerms : 1;
+    const int64_t step = ((k + parts - 1) / parts + 63) / 64 * 64;
+    const onednn::Dims strides = transposed ? onednn::Dims{1, k} : onednn::Dims{n, 1};
+    for (int64_t begin = 0; begin < k; begin += step) {
+      begins_.push_back(begin);
+      panels_.push_back(std::make_unique<Panel>(std::min(step, k - begin), n, strides, dtype, rows_hint));
+    }
+    begins_.push_back(k);
+  }
+
+  /// Fills the packed copy from the plain weight, dense and of the packed type.
+  void pack(const void* plain) {
+    for (size_t p = 0; p < panels_.size(); ++p)
+      panels_[p]->pack(static_cast<const char*>(plain) +
+                       static_cast<size_t>(begins_[p] * (transposed_ ? 1 : n_)) * dtype_size(dtype_));
+  }
+
+  /// y = x · weights + bias, or y += …, whatever the types and strides of x and y.
+  void run(const ConstMatrix& x, const Matrix& y, const void* bias, bool accumulate) const {
+    const bool summed_in_y = y.dense() && (y.dtype == Dtype::kF32 || (y.dtype == dtype_ && panels_.size() == 1));
+    if (!summed_in_y) {
+      const Scratch dense(y.rows, y.cols, Dtype::kF32);
+      run(x, dense.view, bias, false);
+      return accumulate ? convert_add(dense.view, y) : convert(dense.view, y);
+    }
+    std::optional<Scratch> dense;
+    for (size_t p = 0; p < panels_.size(); ++p) {
+      ConstMatrix part = x.col_range(begins_[p], begins_[p + 1] - begins_[p]);
+      if (!part.dense() || part.dtype != dtype_) {
+        dense.emplace(part.rows, part.cols, dtype_);
+        convert(part, dense->view);
+        part = dense->view;
+      }
+      panels_[p]->run(part, y, p == 0 ? bias : nullptr, accumulate || p > 0);
+    }
+  }
+
+  /// out = row `index` of W as stored, from the packed copy.
+  template <class Packed, class Out>
+  void read_row(int64_t index, Out* out) const {
+    for (size_t p = 0; p < panels_.size(); ++p) {
+      const int64_t begin = begins_[p], end = begins_[p + 1];
+      const onednn::BlockedLayout& layout = panels_[p]->layout();
+      const auto* data = static_cast<const Packed*>(panels_[p]->data()) + layout.base;
+      const auto copy = [&](const Packed* row, const std::vector<int64_t>& along, Out* to) {
+        for (size_t i = 0; i < along.size(); ++i) to[i] = static_cast<Out>(static_cast<float>(row[along[i]]));
+      };
+      if (transposed_)
+        copy(data + layout.col[static_cast<size_t>(index)], layout.row, out + begin);
+      else if (index >= begin && index < end)
+        copy(data + layout.row[static_cast<size_t>(index - begin)], layout.col, out);
+    }
+  }
+
+  std::string kernel_name(int64_t rows) const { return panels_[0]->kernel_name(rows); }
+  size_t bytes() const {
+    size_t sum = 0;
+    for (const auto& panel : panels_) sum += panel->bytes();
+    return sum;
+  }
+
+ private:
+  int64_t k_, n_;
+  bool transposed_;
+  Dtype dtype_;
+  std::vector<std::unique_ptr<Panel>> panels_;
+  std::vector<int64_t> begins_;  // of each panel, and K
 };
 
 }  // namespace
@@ -146,21 +220,6 @@ struct PackedMatrix::Impl {
     if (backward) backward->pack(dense);
   }
 
-  /// Brings operands into the form Side::run takes, and its result to where the caller wants it.
-  void product(const Side& side, const ConstMatrix& x, const Matrix& y, const void* bias, bool accumulate) const {
-    if (!x.dense() || x.dtype != packed) {
-      const Scratch dense(x.rows, x.cols, packed);
-      convert(x, dense.view);
-      return product(side, dense.view, y, bias, accumulate);
-    }
-    if (!y.dense() || (y.dtype != Dtype::kF32 && y.dtype != packed)) {
-      const Scratch dense(y.rows, y.cols, Dtype::kF32);
-      side.run(x, dense.view, bias, false);
-      return accumulate ? convert_add(dense.view, y) : convert(dense.view, y);
-    }
-    side.run(x, y, bias, accumulate);
-  }
-
   void product_f64(const ConstMatrix& x, const Matrix& y, const double* bias, bool transposed, bool accumulate) const {
     MOLT_CHECK(x.dtype == Dtype::kF64 && y.dtype == Dtype::kF64, "gemm: an f64 weight needs f64 activations");
     const ConstMatrix w = matrix_of(static_cast<const double*>(plain->data()), outputs, inputs);
@@ -176,8 +235,7 @@ struct PackedMatrix::Impl {
       std::transform(in, in + inputs, out, [](double v) { return static_cast<Out>(v); });
     } else {
       const Side& side = forward ? *forward : *backward;
-      packed == Dtype::kBf16 ? side.read_row<bf16>(row, forward != nullptr, out)
-                             : side.read_row<float>(row, forward != nullptr, out);
+      packed == Dtype::kBf16 ? side.read_row<bf16>(row, out) : side.read_row<float>(row, out);
     }
   }
 
@@ -238,7 +296,7 @@ void PackedMatrix::forward(const ConstMatrix& x, const Matrix& y, const void* bi
   MOLT_CHECK(x.cols == inputs() && y.cols == outputs() && x.rows == y.rows, "gemm: (", x.rows, ", ", x.cols,
              ") times the transpose of (", outputs(), ", ", inputs(), ") into (", y.rows, ", ", y.cols, ")");
   if (x.rows == 0) return;
-  if (compute() != Dtype::kF64) return impl_->product(*impl_->forward, x, y, bias, accumulate);
+  if (compute() != Dtype::kF64) return impl_->forward->run(x, y, bias, accumulate);
   impl_->product_f64(x, y, static_cast<const double*>(bias), true, accumulate);
 }
 
@@ -247,7 +305,7 @@ void PackedMatrix::backward(const ConstMatrix& dy, const Matrix& dx, bool accumu
   MOLT_CHECK(dy.cols == outputs() && dx.cols == inputs() && dy.rows == dx.rows, "gemm: (", dy.rows, ", ", dy.cols,
              ") times (", outputs(), ", ", inputs(), ") into (", dx.rows, ", ", dx.cols, ")");
   if (dy.rows == 0) return;
-  if (compute() != Dtype::kF64) return impl_->product(*impl_->backward, dy, dx, nullptr, accumulate);
+  if (compute() != Dtype::kF64) return impl_->backward->run(dy, dx, nullptr, accumulate);
   impl_->product_f64(dy, dx, nullptr, false, accumulate);
 }
 
