@@ -11,7 +11,7 @@ namespace molt::data {
 namespace {
 
 void append_start(TokenExample& out, const DataConfig& config, const Encoder& encoder) {
-  if (encoder.bos >= 0) out.append({encoder.bos}, false);
+  out.append(encoder.start, false);
   if (!config.prefix.empty()) out.append(encoder.encode(config.prefix), false);
 }
 
@@ -26,7 +26,11 @@ std::vector<ChatPiece> render(const Example& e, const std::vector<Message>& mess
   if (!encoder.render_chat)
     usage_error(e.where,
                 ": the example is a chat, and the model has no chat template; choose one or use prompt and completion");
-  return encoder.render_chat(messages, ask);
+  try {
+    return encoder.render_chat(messages, ask);
+  } catch (const UsageError& error) {
+    usage_error(e.where, ": ", error.what());
+  }
 }
 
 }  // namespace
@@ -44,13 +48,12 @@ int64_t prefix_length(const DataConfig& config, const Encoder& encoder) {
 TokenExample encode_example(const Example& e, const DataConfig& config, const Encoder& encoder) {
   TokenExample out;
   if (e.layout == Layout::kChat) {
-    if (encoder.bos >= 0) out.append({encoder.bos}, false);
     for (const ChatPiece& piece : render(e, e.messages, false, encoder))
       if (!piece.text.empty()) out.append(encoder.encode(piece.text), piece.learnt);
     return out;
   }
   if (e.layout == Layout::kText) {
-    if (encoder.bos >= 0) out.append({encoder.bos}, false);
+    out.append(encoder.start, false);
     out.append(encoder.encode(e.completion), true);
     append_end(out, e, config, encoder);
     return out;
@@ -89,7 +92,6 @@ EvalExample encode_question(const Example& e, const DataConfig& config, const En
     if (last == e.messages.rend()) usage_error(e.where, ": expected a turn of the assistant, found none");
     out.references = {last->content};
     const std::vector<Message> before(e.messages.begin(), last.base() - 1);
-    if (encoder.bos >= 0) tokens.append({encoder.bos}, false);
     for (const ChatPiece& piece : render(e, before, true, encoder)) {
       out.prompt_text += piece.text;
       if (!piece.text.empty()) tokens.append(encoder.encode(piece.text), false);

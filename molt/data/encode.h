@@ -25,11 +25,11 @@ struct Encoder {
   std::function<std::vector<int32_t>(std::string_view)> encode;
   /// Renders a chat; with `ask`, it ends where the assistant is to speak. May be empty when the model has no template.
   std::function<std::vector<ChatPiece>(const std::vector<Message>&, bool ask)> render_chat;
-  int32_t eos = -1;          ///< end of text; -1 when there is none
-  int32_t bos = -1;          ///< put before every example; -1 for models that want none
-  int64_t vocab_size = 0;    ///< every id is below it; 0 is unknown
-  std::string fingerprint;   ///< changes whenever the same text could give other ids
-  bool thread_safe = false;  ///< whether `encode` may run in several threads at once
+  int32_t eos = -1;            ///< end of text; -1 when there is none
+  std::vector<int32_t> start;  ///< put before every example but a chat, whose template has its own; often none
+  int64_t vocab_size = 0;      ///< every id is below it; 0 is unknown
+  std::string fingerprint;     ///< changes whenever the same text could give other ids
+  bool thread_safe = false;    ///< whether `encode` may run in several threads at once
 };
 
 /// Ids and, for each, whether the model learns to predict it.
@@ -45,16 +45,16 @@ struct TokenExample {
   int64_t labelled() const;
 };
 
-/// Tokenises an example: [bos] prefix | prompt | completion [eos], each piece on its own (no merge across them), where
-/// the completion and eos are learnt; a text is learnt whole; of a chat, the assistant's pieces. Not cut to any length.
-/// Throws UsageError at the example's place when the encoder lacks what it needs (eos, a chat template).
+/// Tokenises an example: [start] prefix | prompt | completion [eos], each piece on its own (no merge across them),
+/// where the completion and eos are learnt; a text is learnt whole; of a chat, the assistant's pieces. Not cut to any
+/// length. Throws UsageError at the example's place when the encoder lacks what it needs (eos, a chat template).
 TokenExample encode_example(const Example& example, const DataConfig& config, const Encoder& encoder);
 
 /// Cuts an example to `max_length` tokens. A completion keeps its end as long as it fits: the prompt loses its first
 /// tokens (after the prefix, which stays); then the completion its last. Texts and chats lose their end.
 void truncate(TokenExample& tokens, const Example& example, int64_t max_length, int64_t prefix_tokens);
 
-/// Tokens of bos and prefix before a prompt.
+/// Tokens of start and prefix before a prompt.
 int64_t prefix_length(const DataConfig& config, const Encoder& encoder);
 
 /// A place to ask the model from, and what it should say: for generation and for classification by label tokens.

@@ -60,7 +60,7 @@ std::string tick_label(const Axis& axis, double tick) {
   }
   const double step = axis.ticks.size() > 1 ? axis.ticks[1] - axis.ticks[0] : std::fabs(tick);
   const double unit = largest >= 1e6 ? 1e6 : largest >= 1e4 ? 1e3 : 1;
-  if (largest < 1e-3) return format_significant(tick, 3);
+  if (largest < 1e-3 || largest >= 1e10) return format_significant(tick, 3);
   const int decimals = std::clamp(static_cast<int>(std::ceil(-std::log10(step / unit) - 1e-6)), 0, 12);
   return format_fixed(tick / unit, decimals) + (unit == 1e6 ? "M" : unit == 1e3 ? "k" : "");
 }

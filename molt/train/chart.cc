@@ -78,9 +78,9 @@ Json plot_json(const Plot& plot) {
           {"log", plot.y.log}};
 }
 
-std::string figure(const std::string& title, const std::string& unit, const std::string& legend, const std::string& svg,
-                   const Json& data, const std::string& note) {
-  std::string out = str("<figure class=\"chart\"><figcaption><b>", escape_html(title), "</b>");
+std::string figure(bool wide, const std::string& title, const std::string& unit, const std::string& legend,
+                   const std::string& svg, const Json& data, const std::string& note) {
+  std::string out = str("<figure class=\"chart", wide ? " wide" : "", "\"><figcaption><b>", escape_html(title), "</b>");
   if (!unit.empty()) out += str(" <span>", escape_html(unit), "</span>");
   out += str("</figcaption>", legend, "<div class=\"draw\">", svg, "</div>");
   if (!note.empty()) out += str("<p class=\"note\">", escape_html(note), "</p>");
@@ -94,15 +94,15 @@ std::string svg_open(int width, int height, const std::string& description) {
 
 /// The range to show: everything, unless the highest or lowest 1 % of a long curve would take up more than half of it
 /// (a spike, the first steps from a random start).
-std::pair<double, double> shown_range(const std::vector<ChartSeries>& series) {
+std::pair<double, double> shown_range(const std::vector<const ChartSeries*>& series) {
   double lo = std::numeric_limits<double>::infinity(), hi = -lo;
-  for (const ChartSeries& s : series) {
+  for (const ChartSeries* s : series) {
     std::vector<double> values;
-    for (const CurvePoint& p : s.points) values.push_back(p.value);
+    for (const CurvePoint& p : s->points) values.push_back(p.value);
     double low = quantile(values, 0), high = quantile(values, 1);
     if (values.size() >= 100) {
-      const double usual_low = quantile(values, 0.01), usual_high = quantile(values, 0.99),
-                   usual = usual_high - usual_low;
+      const double usual_low = quantile(values, 0.01), usual_high = quantile(values, 0.99);
+      const double usual = usual_high - usual_low;
       if (high - usual_high > usual) high = usual_high + 0.1 * usual;
       if (usual_low - low > usual) low = usual_low - 0.1 * usual;
     }
@@ -111,48 +111,64 @@ std::pair<double, double> shown_range(const std::vector<ChartSeries>& series) {
   return {lo, hi};
 }
 
-double smallest_above_zero(const std::vector<ChartSeries>& series) {
-  double least = std::numeric_limits<double>::infinity();
+/// The series whose points were measured: beside a pale curve the plain ones are its averages.
+std::vector<const ChartSeries*> measured(const std::vector<ChartSeries>& series) {
+  using Style = ChartSeries::Style;
+  const bool any_faint =
+      std::any_of(series.begin(), series.end(), [](const ChartSeries& s) { return s.style == Style::kFaint; });
+  std::vector<const ChartSeries*> out;
   for (const ChartSeries& s : series) {
-    for (const CurvePoint& p : s.points) {
+    if (!any_faint || s.style != Style::kLine) out.push_back(&s);
+  }
+  return out;
+}
+
+double smallest_above_zero(const std::vector<const ChartSeries*>& series) {
+  double least = std::numeric_limits<double>::infinity();
+  for (const ChartSeries* s : series) {
+    for (const CurvePoint& p : s->points) {
       if (p.value > 0) least = std::min(least, p.value);
     }
   }
   return least;
 }
 
+std::string points_are(size_t count, const char* what) {
+  return str(format_integer(static_cast<int64_t>(count)), count == 1 ? " value is " : " values are ", what);
+}
+
 }  // namespace
 
 std::string line_chart(const LineChart& chart) {
   std::vector<ChartSeries> series;
-  size_t most = 0;
-  for (ChartSeries s : chart.series) {
-    s.points = thinned(s.points, std::numeric_limits<size_t>::max() / 4);  // the finite ones
+  size_t most = 0, not_finite = 0, beyond = 0;
+  for (const ChartSeries& given : chart.series) {
+    ChartSeries s = given;
+    s.points = smoothed(given.points, 0);  // the finite ones
     most = std::max(most, s.points.size());
+    not_finite += given.points.size() - s.points.size();
     if (!s.points.empty()) series.push_back(std::move(s));
   }
   if (most < 2) return "";
 
-  auto [lo, hi] = shown_range(series);
-  const double least = smallest_above_zero(series);
+  const std::vector<const ChartSeries*> real = measured(series);
+  auto [lo, hi] = shown_range(real);
+  const double least = smallest_above_zero(real);
   Plot plot;
-  const bool log = chart.may_be_log && lo >= 0 && hi / least > 50;
+  const bool log = chart.may_be_log && lo >= 0 && hi / (lo > 0 ? lo : least) > 50;
   if (log) {
-    plot.y = log_axis(std::max(least, hi * 1e-6), hi * 1.1);
+    plot.y = log_axis(std::max(lo > 0 ? lo : least, hi * 1e-6), hi * 1.1);
   } else {
     if (chart.from_zero) lo = std::min(lo, 0.0), hi = std::max(hi, lo == 0 && hi == 0 ? 1.0 : hi);
     plot.y = linear_axis(lo, hi, chart.height > 280 ? 6 : 4, true);
   }
-  const bool any_faint = std::any_of(series.begin(), series.end(),
-                                     [](const ChartSeries& s) { return s.style == ChartSeries::Style::kFaint; });
-  // Beside a pale curve the plain ones are its averages, which are nothing that was measured.
-  auto measured = [&](const ChartSeries& s) { return !any_faint || s.style != ChartSeries::Style::kLine; };
+  for (const ChartSeries* s : real) {
+    for (const CurvePoint& p : s->points) beyond += p.value > plot.y.hi || p.value < plot.y.lo;
+  }
   double first = series[0].points[0].step, last = first;
-  size_t beyond = 0;
   for (ChartSeries& s : series) {
     for (CurvePoint& p : s.points) {
       first = std::min(first, p.step), last = std::max(last, p.step);
-      beyond += measured(s) && (p.value > plot.y.hi || p.value < plot.y.lo);
       if (log) p.value = std::max(p.value, plot.y.lo / 10);  // zero has no place on it
     }
   }
@@ -160,7 +176,7 @@ std::string line_chart(const LineChart& chart) {
   for (const double tick : plot.y.ticks) widest = std::max(widest, tick_label(plot.y, tick).size());
   const double left = 16 + 7.0 * static_cast<double>(widest), top = 10, right = 14, bottom = 28;
   plot.box = {left, top, chart.width - left - right, chart.height - top - bottom};
-  plot.x = linear_axis(first, last, chart.width > 700 ? 10 : 5, false);
+  plot.x = linear_axis(first, last, std::clamp(chart.width / 95, 3, 10), false);
   std::vector<std::string> x_labels;
   for (const double tick : plot.x.ticks) x_labels.push_back(tick == std::floor(tick) ? tick_label(plot.x, tick) : "");
 
@@ -198,10 +214,11 @@ std::string line_chart(const LineChart& chart) {
   svg += "</g><g class=\"hover\"></g></svg>";
   legend += "</ul>";
   std::string note;
-  if (log) note = "logarithmic scale";
-  if (beyond > 0)
-    note += str(note.empty() ? "" : "; ", beyond, beyond == 1 ? " point lies" : " points lie", " beyond the axis");
-  return figure(chart.title, chart.unit, series.size() > 1 ? legend : "", svg, data, note);
+  auto add_note = [&](const std::string& text) { note += str(note.empty() ? "" : "; ", text); };
+  if (log) add_note("logarithmic scale");
+  if (beyond > 0) add_note(points_are(beyond, "beyond the axis"));
+  if (not_finite > 0) add_note(points_are(not_finite, "not a finite number"));
+  return figure(chart.wide, chart.title, chart.unit, series.size() > 1 ? legend : "", svg, data, note);
 }
 
 namespace {
@@ -271,7 +288,7 @@ std::string front_svg(const ScatterChart& chart, const Plot& plot) {
                    : str("H", px(plot.px_x(p.x)), "V", px(plot.px_y(p.y)));
     best = p.y;
   }
-  if (!d.empty()) d += "H" + px(plot.box.x + plot.box.w);
+  if (!d.empty()) d += str("H", px(plot.box.x + plot.box.w));
   return str("<path class=\"front\" d=\"", d, "\"/>");
 }
 
@@ -312,7 +329,7 @@ std::string scatter_chart(const ScatterChart& given) {
         {{"at", {rounded(x), rounded(y)}}, {"name", p.name}, {"class", colour_class(p.colour)}, {"lines", p.lines}});
   }
   svg += labels_svg(chart, plot) + "<g class=\"hover\"></g></svg>";
-  return figure(chart.title, chart.y_label, "", svg, data,
+  return figure(false, chart.title, chart.y_label, "", svg, data,
                 chart.points.size() > 1 ? "dashed: the best score within a budget of parameters" : "");
 }
 

@@ -21,6 +21,7 @@ struct LineChart {
   std::string title, unit;
   std::vector<ChartSeries> series;
   int width = 520, height = 240;  ///< in the units of its text, 12 per line
+  bool wide = false;              ///< takes a whole row of the page
   bool from_zero = false;         ///< the axis starts at 0
   bool may_be_log = false;        ///< a logarithmic axis where the values span more than a factor of 50
 };

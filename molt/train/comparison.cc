@@ -161,6 +161,7 @@ std::string overlay(const ComparisonReport& r, const std::string& title, const s
                     Curve MethodResult::*curve, bool smooth) {
   LineChart chart;
   chart.title = title, chart.unit = unit;
+  chart.wide = smooth;
   chart.width = smooth ? 1080 : 520, chart.height = 340;
   for (size_t i = 0; i < r.methods.size(); ++i) {
     const Curve& points = r.methods[i].*curve;
@@ -189,8 +190,8 @@ std::string charts_section(const ComparisonReport& r, const std::string& main_sc
          {str(main_score, " ", metric_text(*score)),
           str(format_integer(m.trainable_parameters), " trainable (", format_percent(*share), ")")}});
   }
-  std::string wide = overlay(r, "Training loss", "smoothed, nats per labelled token", &MethodResult::train_loss, true);
-  if (!wide.empty()) wide.insert(wide.find("class=\"chart") + 12, " wide");
+  const std::string wide =
+      overlay(r, "Training loss", "smoothed, nats per labelled token", &MethodResult::train_loss, true);
   const std::string all =
       scatter_chart(scatter) +
       overlay(r, "Evaluation loss", "nats per labelled token", &MethodResult::eval_loss_curve, false) + wide;

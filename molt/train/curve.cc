@@ -19,8 +19,13 @@ Curve finite(const Curve& curve) {
 }  // namespace
 
 Curve smoothed(const Curve& curve, size_t radius) {
-  const Curve points = finite(curve);
+  Curve points = finite(curve);
   if (radius == 0 || points.empty()) return points;
+  // A single 1e30 would lift its whole window, and would drown everything after it in the running sums.
+  std::vector<double> values;
+  for (const CurvePoint& p : points) values.push_back(p.value);
+  const double low = quantile(values, 0.01), high = quantile(values, 0.99), reach = 2 * (high - low);
+  for (CurvePoint& p : points) p.value = std::clamp(p.value, low - reach, high + reach);
   std::vector<double> sums(points.size() + 1, 0);
   for (size_t i = 0; i < points.size(); ++i) sums[i + 1] = sums[i] + points[i].value;
   Curve out = points;

@@ -19,7 +19,8 @@ struct NamedCurve {
 };
 
 /// Each point on the straight line that fits best (least squares) through it and `radius` points on either side: inside
-/// the curve that is the average, near its ends nothing is bent. Points that are not finite are left out.
+/// the curve that is the average, near its ends nothing is bent. Points that are not finite are left out; spikes of
+/// long curves count as if they lay twice the width of the middle 98 % of the values outside of that.
 Curve smoothed(const Curve& curve, size_t radius);
 
 /// The radius that suits a curve: 1/40 of its points, 0 below 30 points.

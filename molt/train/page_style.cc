@@ -52,8 +52,7 @@ h2{margin:38px 0 14px;font-size:18px;letter-spacing:-.005em;font-weight:650}
 .meter{height:5px;border-radius:3px;background:var(--grid);margin-top:9px;overflow:hidden}
 .meter i{display:block;height:100%;min-width:3px;border-radius:3px;background:var(--accent)}
 .charts{display:grid;grid-template-columns:repeat(2,minmax(0,1fr));gap:14px}
-.charts .wide{grid-column:1/-1}
-.charts>.chart:last-child:nth-child(odd):not(.wide){grid-column:auto}
+.charts .wide{grid-column:1/-1}.charts.three{grid-template-columns:repeat(3,minmax(0,1fr))}.charts.three .chart:not(.wide) svg{min-width:280px}
 .chart{margin:0;padding:16px 18px 12px;position:relative;min-width:0}
 .chart figcaption{font-size:14px}.chart figcaption b{font-weight:640}.chart figcaption span{color:var(--muted);margin-left:5px;font-size:13px}
 .draw{overflow-x:auto;margin-top:8px}
@@ -126,7 +125,7 @@ dt{color:var(--muted)}dd{margin:0;overflow-wrap:anywhere;font-variant-numeric:ta
 .notes{margin:0;padding:4px 18px 16px;list-style:none;font-size:14px}.notes li{display:flex;gap:16px;padding:4px 0}
 .notes li span{color:var(--muted);flex:none;min-width:76px;font-variant-numeric:tabular-nums}
 footer{padding-top:26px;padding-bottom:40px;color:var(--muted);font-size:13px}
-@media screen and (max-width:760px){.charts{grid-template-columns:minmax(0,1fr)}main,header.top,footer{padding-left:14px;padding-right:14px}
+@media screen and (max-width:760px){.charts,.charts.three{grid-template-columns:minmax(0,1fr)}main,header.top,footer{padding-left:14px;padding-right:14px}
 .cards.c2,.cards.c3,.cards.c4,.cards.c5{grid-template-columns:repeat(2,minmax(0,1fr))}.wide .draw svg{min-width:760px}.card .value{font-size:21px}}
 @media print{@page{margin:13mm}
 :root{--bg:#fff;--shadow:none}body{font-size:9.5pt;-webkit-print-color-adjust:exact;print-color-adjust:exact}

@@ -52,8 +52,8 @@ std::vector<Card> summary(const RunReport& r) {
   return cards;
 }
 
-std::string small_chart(const std::string& title, const std::string& unit, const Curve& curve, int colour, bool smooth,
-                        bool may_be_log) {
+LineChart small_chart(const std::string& title, const std::string& unit, const Curve& curve, int colour, bool smooth,
+                      bool may_be_log) {
   LineChart chart;
   chart.title = title, chart.unit = unit;
   chart.from_zero = true, chart.may_be_log = may_be_log;
@@ -64,13 +64,13 @@ std::string small_chart(const std::string& title, const std::string& unit, const
   } else {
     chart.series.push_back({title, curve, colour, ChartSeries::Style::kLine});
   }
-  return line_chart(chart);
+  return chart;
 }
 
-std::string loss_chart(const RunReport& r) {
+LineChart loss_chart(const RunReport& r) {
   LineChart chart;
   chart.title = "Loss", chart.unit = "nats per labelled token";
-  chart.width = 1080, chart.height = 340;
+  chart.wide = true, chart.width = 1080, chart.height = 340;
   const size_t radius = smoothing_radius(r.train_loss.size());
   if (radius > 0)
     chart.series.push_back({"train, smoothed", smoothed(r.train_loss, radius), 0, ChartSeries::Style::kLine});
@@ -79,13 +79,13 @@ std::string loss_chart(const RunReport& r) {
   int colour = 1;
   for (const NamedCurve& curve : r.eval_loss)
     chart.series.push_back({curve.name, curve.points, colour++, ChartSeries::Style::kDots});
-  return line_chart(chart);
+  return chart;
 }
 
 /// The course of the score that counts, one line per data set.
-std::string score_chart(const RunReport& r) {
-  if (r.score_name.empty() || r.score_name == "loss") return "";
+LineChart score_chart(const RunReport& r) {
   LineChart chart;
+  if (r.score_name.empty() || r.score_name == "loss") return chart;
   chart.title = r.score_name, chart.unit = lower_is_better(r.score_name) ? "lower is better" : "higher is better";
   for (const EvalRecord& eval : r.evaluations) {
     for (const auto& [name, value] : eval.values) {
@@ -99,17 +99,24 @@ std::string score_chart(const RunReport& r) {
       found->points.push_back({static_cast<double>(eval.step), value});
     }
   }
-  return line_chart(chart);
+  return chart;
 }
 
 std::string curves_section(const RunReport& r) {
-  std::string wide = loss_chart(r), small = score_chart(r);
-  small += small_chart("Learning rate", "", r.learning_rate, 2, false, false);
-  small += small_chart("Gradient norm", "before clipping", r.grad_norm, 3, true, true);
-  small += small_chart("Speed", "tokens per second", r.throughput, 5, true, false);
-  if (wide.empty() && small.empty()) return "";
-  if (!wide.empty()) wide.insert(wide.find("class=\"chart") + 12, " wide");
-  return str("<h2>Curves</h2>\n<div class=\"charts\">", wide, small, "</div>\n");
+  std::vector<LineChart> small = {score_chart(r), small_chart("Learning rate", "", r.learning_rate, 2, false, false),
+                                  small_chart("Gradient norm", "before clipping", r.grad_norm, 3, true, true),
+                                  small_chart("Speed", "tokens per second", r.throughput, 5, true, false)};
+  small.erase(std::remove_if(small.begin(), small.end(), [](const LineChart& c) { return line_chart(c).empty(); }),
+              small.end());
+  const std::string loss = line_chart(loss_chart(r));
+  if (loss.empty() && small.empty()) return "";
+  // Three stand side by side rather than leave a hole.
+  std::string out = str("<h2>Curves</h2>\n<div class=\"charts", small.size() == 3 ? " three" : "", "\">", loss);
+  for (LineChart& chart : small) {
+    if (small.size() == 3) chart.width = 340, chart.height = 210;
+    out += line_chart(chart);
+  }
+  return out + "</div>\n";
 }
 
 /// One row per evaluation, one column per metric that any of them has; the best of each data set's column is marked.

@@ -3,7 +3,9 @@
 
 #include "molt/base/log.h"
 #include "molt/data/encode.h"
+#include "molt/data/encoder.h"
 #include "molt/data/example_set.h"
+#include "molt/text/chat_template.h"
 #include "tests/data/helpers.h"
 
 namespace molt::data {
@@ -109,10 +111,10 @@ TEST(Encode, PiecesNeverMergeAndOnlyTheCompletionIsLearnt) {
   EXPECT_EQ(encode_example(e, c, toy).ids.back(), 256);
 }
 
-TEST(Encode, TextIsLearntWholeAndBosIsNot) {
+TEST(Encode, TextIsLearntWholeButNotTheStart) {
   DataConfig c;
   Encoder toy = toy_encoder();
-  toy.bos = 250;
+  toy.start = {250};
   Example e;
   e.layout = Layout::kText, e.completion = "hi";
   const TokenExample t = encode_example(e, c, toy);
@@ -123,6 +125,7 @@ TEST(Encode, TextIsLearntWholeAndBosIsNot) {
 TEST(Encode, ChatsLearnWhatTheTemplateMarks) {
   DataConfig c;
   Encoder toy = toy_encoder();
+  toy.start = {250};  // a chat template writes its own
   Example e;
   e.layout = Layout::kChat, e.where = "f:9";
   e.messages = {{"user", "q"}, {"assistant", "a"}, {"user", "r"}, {"assistant", "b"}};
@@ -146,6 +149,34 @@ TEST(Encode, ChatsLearnWhatTheTemplateMarks) {
   EXPECT_EQ(q.references, std::vector<std::string>{"b"});
   e.messages = {{"user", "q"}};
   expect_usage_error([&] { encode_question(e, c, toy); }, {"f:9: ", "assistant"});
+}
+
+TEST(Encode, ChatTemplatesOfCheckpointsAreFound) {
+  TempDir dir;
+  DataConfig c;
+  Encoder toy = toy_encoder();
+  Example e;
+  e.layout = Layout::kChat, e.where = "f:9";
+  e.messages = {{"user", "q"}, {"assistant", "a"}};
+  auto learnt = [&] {
+    const TokenExample t = encode_example(e, c, toy);
+    std::string text;
+    for (size_t i = 0; i < t.ids.size(); ++i)
+      if (t.learnt[i]) text += static_cast<char>(t.ids[i]);
+    return text;
+  };
+  toy.render_chat = chat_renderer("");
+  EXPECT_EQ(learnt(), "a<|im_end|>");
+  dir.file("tokenizer_config.json",
+           Json{{"chat_template", text::ChatTemplate::named("zephyr", "</s>").jinja()}, {"eos_token", "</s>"}}.dump());
+  toy.render_chat = chat_renderer(dir.path());
+  EXPECT_EQ(learnt(), "a</s>");
+  e.messages[0].role = "tool";
+  expect_usage_error(learnt, {"f:9: ", "tool"});
+  e.messages[0].role = "user";
+  dir.file("tokenizer_config.json", Json{{"chat_template", "{{ raise_exception('no') }}"}}.dump());
+  toy.render_chat = chat_renderer(dir.path());
+  expect_usage_error(learnt, {"f:9: ", "tokenizer_config.json"});
 }
 
 TEST(Encode, QuestionsHoldTheSameIdsAsTraining) {

@@ -1,5 +1,6 @@
 // The public data sets, where they are at hand: known counts, every line read.
 #include "molt/data/batch.h"
+#include "molt/data/encoder.h"
 #include "molt/data/example_set.h"
 #include "molt/data/load.h"
 #include "tests/data/helpers.h"
@@ -72,6 +73,31 @@ TEST_F(RealData, SamsumAndDart) {
   const auto dev = read(c, "dart/dart-v1.1.1-full-dev.json");
   EXPECT_EQ(dev.size(), 6980u);
   EXPECT_NE(dev[0].prompt.find(" : "), std::string::npos);
+}
+
+TEST_F(RealData, RealTokenizer) {
+  const std::string path = root_ + "/tokenizers/gpt-neox-20b/tokenizer.json";
+  const Encoder neox = load_encoder(path);
+  EXPECT_EQ(neox.eos, 0);
+  EXPECT_EQ(neox.fingerprint, load_encoder(path).fingerprint);
+  EXPECT_NE(neox.fingerprint, load_encoder(root_ + "/tokenizers/gpt2").fingerprint);
+
+  // Long documents come in pieces; their ids must be those of the whole.
+  testing::TempDir dir;
+  const std::string text = root_ + "/text/tinyshakespeare/input.txt";
+  std::ifstream in(text);
+  std::string whole((std::istreambuf_iterator<char>(in)), {});
+  while (whole.back() == '\n') whole.pop_back();
+  DocumentReader reader({text}, 5000);
+  std::string piece;
+  std::vector<int32_t> ids;
+  int pieces = 0;
+  for (bool ends = false; reader.next(piece, ends); ++pieces) {
+    const auto more = neox.encode(piece);
+    ids.insert(ids.end(), more.begin(), more.end());
+  }
+  EXPECT_GT(pieces, 150);
+  EXPECT_EQ(ids, neox.encode(whole));
 }
 
 TEST_F(RealData, PlainText) {
