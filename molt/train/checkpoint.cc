@@ -32,7 +32,8 @@ std::vector<fs::path> list(const std::string& run_dir) {
 void write_checkpoint(const std::string& run_dir, const Checkpoint& checkpoint, int64_t keep) {
   char name[32];
   std::snprintf(name, sizeof name, "step-%08lld", static_cast<long long>(checkpoint.step));
-  const fs::path target = checkpoints_of(run_dir) / name, temporary = checkpoints_of(run_dir) / (std::string(name) + ".tmp");
+  const fs::path target = checkpoints_of(run_dir) / name,
+                 temporary = checkpoints_of(run_dir) / (std::string(name) + ".tmp");
   std::error_code error;
   fs::remove_all(temporary, error);
   make_directories(temporary.string());

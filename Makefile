@@ -1,0 +1,59 @@
+# The few commands one needs; CMakeLists.txt and CMakePresets.json do the work.
+#
+#   make             build/molt
+#   make quickstart  installs what is missing, builds, fine-tunes a small model by several methods and compares them
+#   make test        installs what is missing, builds, runs all tests
+#   make asan        the tests under the address and undefined-behaviour sanitizers
+#   make bench       builds the benches in build/bench/
+#   make arm         cross-compiles for 64-bit Arm and runs the tests under qemu (docs/arm.md)
+#   make format      clang-format 14 on every source
+#   make clean
+#
+# More for cmake's configure step goes into CMAKE_FLAGS, as in make CMAKE_FLAGS=-DMOLT_WERROR=ON.
+
+CMAKE_FLAGS ?=
+SOURCES = $(shell find molt tests bench examples -name '*.h' -o -name '*.cc')
+CLANG_FORMAT ?= $(shell command -v clang-format-14 || echo clang-format)
+configure = cmake --log-level=WARNING --preset
+
+.PHONY: all quickstart test asan bench arm format check-format clean
+.NOTPARALLEL:
+
+all:
+	$(configure) release $(CMAKE_FLAGS)
+	cmake --build build --target molt
+
+quickstart:
+	scripts/install-deps.sh
+	$(configure) release $(CMAKE_FLAGS)
+	cmake --build build --target molt
+	build/molt compare examples/quickstart.yaml
+
+test:
+	scripts/install-deps.sh test
+	$(configure) release -DMOLT_TESTS=ON $(CMAKE_FLAGS)
+	cmake --build build
+	ctest --test-dir build --output-on-failure
+
+asan:
+	scripts/install-deps.sh test
+	$(configure) asan -DMOLT_TESTS=ON -DMOLT_BENCH=OFF $(CMAKE_FLAGS)
+	cmake --build build-asan
+	ctest --test-dir build-asan --output-on-failure
+
+bench:
+	scripts/install-deps.sh bench
+	$(configure) release -DMOLT_BENCH=ON $(CMAKE_FLAGS)
+	cmake --build build --target bench/all
+
+arm:
+	scripts/arm.sh
+
+format:
+	$(CLANG_FORMAT) -i $(SOURCES)
+
+check-format:
+	$(CLANG_FORMAT) --dry-run -Werror $(SOURCES)
+
+clean:
+	rm -rf build build-asan build-arm build-dev
