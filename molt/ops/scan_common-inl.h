@@ -41,6 +41,30 @@ struct TokenRows {
   const T* row(int64_t t) const { return data + t * ld; }
 };
 
+/// One block's columns of several matrices over tokens, fetched into the second-level cache a row at a time. The rows
+/// of one block lie a page or more apart, where no hardware looks ahead.
+class RowPrefetch {
+ public:
+  /// Adds columns from `at` on of rows from `first` on; undefined tensors are ignored.
+  template <class T>
+  void add(const Tensor& t, int64_t first, int64_t at) {
+    if (!t.defined()) return;
+    next_[count_] = reinterpret_cast<const char*>(t.data<T>() + first * t.ld() + at);
+    stride_[count_++] = t.ld() * static_cast<int64_t>(sizeof(T));
+  }
+  HWY_INLINE void row() {
+    for (int i = 0; i < count_; ++i) {
+      __builtin_prefetch(next_[i], 0, 2);
+      next_[i] += stride_[i];
+    }
+  }
+
+ private:
+  int count_ = 0;
+  const char* next_[8];
+  int64_t stride_[8];
+};
+
 template <class T>
 struct Sizes {
   int64_t tokens, channels, states;

@@ -30,12 +30,13 @@ class Forward {
         y_(y),
         state_(state),
         saved_(saved),
-        scratch_(in.x.like({2 * sizes.block_states() + 3 * kChunk * sizes.lanes})),
+        scratch_(in.x.like({2 * sizes.block_states() + 4 * kChunk * sizes.lanes})),
         rates_(scratch_.data<T>()),
         h_(rates_ + sizes.block_states()),
         dt_(h_ + sizes.block_states()),
         u_(dt_ + kChunk * sizes.lanes),
-        out_(u_ + kChunk * sizes.lanes) {}
+        out_(u_ + kChunk * sizes.lanes),
+        gate_(out_ + kChunk * sizes.lanes) {}
 
   void block(int64_t block) {
     load_rates(sizes_, block, in_.A_log, rates_);
@@ -58,45 +59,67 @@ class Forward {
  private:
   void chunk(int64_t block, int64_t first, int64_t rows) {
     const D d;
-    const int64_t lanes = sizes_.lanes, live = sizes_.live(block), at = sizes_.first_channel(block);
-    const V skip = in_.D.defined() ? load_first(d, in_.D.data<T>() + at, live) : hn::Zero(d);
-    const T* x = in_.x.data<T>() + first * in_.x.ld() + at;
-    const T* dt = in_.dt.data<T>() + first * in_.dt.ld() + at;
-    for (int64_t t = 0; t < rows; ++t) {
-      const V step = softplus_and_slope(d, load_first(d, dt + t * in_.dt.ld(), live)).value;
-      const V input = load_first(d, x + t * in_.x.ld(), live);
-      hn::StoreU(step, d, dt_ + t * lanes);
-      hn::StoreU(hn::Mul(step, input), d, u_ + t * lanes);
-      hn::StoreU(hn::Mul(skip, input), d, out_ + t * lanes);
+    const int64_t live = sizes_.live(block), at = sizes_.first_channel(block);
+    RowPrefetch next;
+    if (first + rows + kChunk <= sizes_.tokens) {
+      for (const Tensor* t : {&in_.x, &in_.dt, &in_.z, &y_}) next.template add<T>(*t, first + rows, at);
     }
+    enter(first, rows, at, live);
     int64_t n = 0;
-    for (; n + 16 <= sizes_.padded_states; n += 16) states<16>(n, first, rows);
-    for (; n < sizes_.padded_states; n += kGroup) states<kGroup>(n, first, rows);
+    for (; n + 16 <= sizes_.padded_states; n += 16) states<16>(n, first, rows, next);
+    for (; n < sizes_.padded_states; n += kGroup) states<kGroup>(n, first, rows, next);
     T* y = y_.data<T>() + first * y_.ld() + at;
+    const int64_t lanes = static_cast<int64_t>(hn::Lanes(d)), ld = y_.ld();
+    const T *out = out_, *gate = gate_;
+    for (int64_t t = 0; t < rows; ++t, y += ld, out += lanes, gate += lanes)
+      store_first(d, hn::Mul(hn::LoadU(d, out), hn::LoadU(d, gate)), y, live);
+  }
+
+  // What has no state: Δ, Δx, D x and silu(z).
+  HWY_NOINLINE void enter(int64_t first, int64_t rows, int64_t at, int64_t live) {
+    const D d;
+    const int64_t lanes = static_cast<int64_t>(hn::Lanes(d));
+    const V skip = in_.D.defined() ? load_first(d, in_.D.data<T>() + at, live) : hn::Zero(d);
+    const int64_t ld_x = in_.x.ld(), ld_dt = in_.dt.ld(), ld_z = in_.z.ld();
+    const T* HWY_RESTRICT x = in_.x.data<T>() + first * ld_x + at;
+    const T* HWY_RESTRICT dt = in_.dt.data<T>() + first * ld_dt + at;
+    T *HWY_RESTRICT dts = dt_, *HWY_RESTRICT us = u_, *HWY_RESTRICT outs = out_, *HWY_RESTRICT gates = gate_;
     for (int64_t t = 0; t < rows; ++t) {
-      V out = hn::LoadU(d, out_ + t * lanes);
-      if (in_.z.defined()) {
-        const V z = load_first(d, in_.z.data<T>() + (first + t) * in_.z.ld() + at, live);
-        out = hn::Mul(out, hn::Mul(z, sigmoid(d, z)));
-      }
-      store_first(d, out, y + t * y_.ld(), live);
+      const V step = softplus_and_slope(d, load_first(d, dt + t * ld_dt, live)).value;
+      const V input = load_first(d, x + t * ld_x, live);
+      hn::StoreU(step, d, dts + t * lanes);
+      hn::StoreU(hn::Mul(step, input), d, us + t * lanes);
+      hn::StoreU(hn::Mul(skip, input), d, outs + t * lanes);
+    }
+    if (!in_.z.defined()) {
+      for (int64_t t = 0; t < rows; ++t) hn::StoreU(hn::Set(d, T(1)), d, gates + t * lanes);
+      return;
+    }
+    const T* HWY_RESTRICT zs = in_.z.data<T>() + first * ld_z + at;
+    for (int64_t t = 0; t < rows; ++t) {
+      const V z = load_first(d, zs + t * ld_z, live);
+      hn::StoreU(hn::Mul(z, sigmoid(d, z)), d, gates + t * lanes);
     }
   }
 
   // h_t = a h_{t-1} + u_t B_t for states [n, n + kCount), and Σ C_t h_t added to what y_t will be.
   template <int64_t kCount>
-  HWY_NOINLINE void states(int64_t n, int64_t first, int64_t rows) {
+  HWY_NOINLINE void states(int64_t n, int64_t first, int64_t rows, RowPrefetch& next) {
     const D d;
-    const int64_t lanes = static_cast<int64_t>(hn::Lanes(d));
-    const T* rates = rates_ + n * lanes;
+    const int64_t lanes = static_cast<int64_t>(hn::Lanes(d)), ld_b = B_.ld, ld_c = C_.ld;
+    // Members are copied: stores of vectors may alias anything, and would have them read again for every token.
+    const T* HWY_RESTRICT rates = rates_ + n * lanes;
+    const T* HWY_RESTRICT dts = dt_;
+    const T* HWY_RESTRICT us = u_;
+    const T* HWY_RESTRICT b = B_.row(first) + n;
+    const T* HWY_RESTRICT c = C_.row(first) + n;
+    T* HWY_RESTRICT outs = out_;
     V h[kCount];
     MOLT_UNROLL(16)
     for (int64_t i = 0; i < kCount; ++i) h[i] = hn::LoadU(d, h_ + (n + i) * lanes);
-    for (int64_t t = 0; t < rows; ++t) {
-      const V dt = hn::LoadU(d, dt_ + t * lanes), u = hn::LoadU(d, u_ + t * lanes);
-      const T* b = B_.row(first + t) + n;
-      const T* c = C_.row(first + t) + n;
-      V out = hn::LoadU(d, out_ + t * lanes), more = hn::Zero(d);
+    for (int64_t t = 0; t < rows; ++t, dts += lanes, us += lanes, outs += lanes, b += ld_b, c += ld_c) {
+      const V dt = hn::LoadU(d, dts), u = hn::LoadU(d, us);
+      V out = hn::LoadU(d, outs), more = hn::Zero(d);
       MOLT_UNROLL(16)
       for (int64_t i = 0; i < kCount; ++i) {
         h[i] = hn::MulAdd(decay(d, dt, hn::LoadU(d, rates + i * lanes)), h[i], hn::Mul(u, hn::Set(d, b[i])));
@@ -107,7 +130,8 @@ class Forward {
           out = hn::MulAdd(h[i], scale, out);
         }
       }
-      hn::StoreU(hn::Add(out, more), d, out_ + t * lanes);
+      hn::StoreU(hn::Add(out, more), d, outs);
+      next.row();
     }
     MOLT_UNROLL(16)
     for (int64_t i = 0; i < kCount; ++i) hn::StoreU(h[i], d, h_ + (n + i) * lanes);
@@ -119,8 +143,8 @@ class Forward {
   const Tensor &y_, &state_;
   T* saved_;
   Tensor scratch_;
-  T *rates_, *h_;      // [state][lane]
-  T *dt_, *u_, *out_;  // [token][lane]: Δ, Δ·x, and y before the gate
+  T *rates_, *h_;              // [state][lane]
+  T *dt_, *u_, *out_, *gate_;  // [token][lane]: Δ, Δ·x, y before the gate, silu(z)
 };
 
 template <class T>
