@@ -77,7 +77,7 @@ class Backward {
     const int64_t size = sizes_.block_states(), all = sizes_.channels * sizes_.states;
     std::fill_n(dA_, kPair * size, T(0));
     for (int64_t w = 0; w < kPair; ++w) load_rates(sizes_, first_block_ + w, in_.A_log, rates_ + w * size);
-    for (int64_t s = 0; s < in_.segments->count(); ++s) {
+    for (int64_t s = in_.segments->count() - 1; s >= 0; --s) {
       const int64_t begin = in_.segments->begin(s), chunk0 = sizes_.first_chunk[static_cast<size_t>(s)];
       for (int64_t w = 0; w < kPair; ++w) {
         if (grads_.dstate.defined()) {
@@ -101,6 +101,14 @@ class Backward {
 
  private:
   void chunk(int64_t chunk, int64_t first, int64_t rows) {
+    next_ = RowPrefetch();
+    if (first >= kChunk) {
+      for (const Tensor* t :
+           {&in_.x, &in_.dt, &in_.z, &grads_.dy, &grads_.dx.tensor, &grads_.ddt.tensor, &grads_.dz.tensor})
+        next_.template add<T>(*t, first - kChunk, kChunk, sizes_.first_channel(first_block_),
+                              kPair * sizes_.vector_bytes());
+    }
+    if (chunk > 0) next_.add(saved_ + sizes_.saved_at(chunk - 1, first_block_), kPair * sizes_.block_states());
     for (int64_t w = 0; w < kPair; ++w) gate(w, first, rows);
     for (int64_t n = 0; n < sizes_.padded_states; n += kGroup) {
       for (int64_t w = 0; w < kPair; ++w) recompute(w, n, chunk, first, rows);
@@ -110,62 +118,98 @@ class Backward {
     for (int64_t w = 0; w < kPair; ++w) finish(w, first, rows);
   }
 
-  // Everything that has no state: Δ, Δx, g, slopes of softplus and gate, what y starts from.
-  void gate(int64_t w, int64_t first, int64_t rows) {
-    const D d;
-    const int64_t lanes = sizes_.lanes, live = sizes_.live(first_block_ + w);
-    const int64_t at = sizes_.first_channel(first_block_ + w);
-    const V skip = in_.D.defined() ? load_first(d, in_.D.template data<T>() + at, live) : hn::Zero(d);
-    for (int64_t t = 0; t < rows; ++t) {
-      const int64_t to = (w * kChunk + t) * lanes, token = first + t;
-      const auto step =
-          softplus_and_slope(d, load_first(d, in_.dt.template data<T>() + token * in_.dt.ld() + at, live));
-      const V x = load_first(d, in_.x.template data<T>() + token * in_.x.ld() + at, live);
-      V g = hn::Zero(d);
-      if (grads_.dy.defined()) g = load_first(d, grads_.dy.template data<T>() + token * grads_.dy.ld() + at, live);
-      if (in_.z.defined()) {
-        const V z = load_first(d, in_.z.template data<T>() + token * in_.z.ld() + at, live), s = sigmoid(d, z);
-        hn::StoreU(hn::Mul(g, silu_slope(d, z, s)), d, gate_slope_ + to);
-        g = hn::Mul(g, hn::Mul(z, s));
-      }
-      hn::StoreU(step.value, d, dt_ + to);
-      hn::StoreU(step.slope, d, slope_ + to);
-      hn::StoreU(hn::Mul(step.value, x), d, u_ + to);
-      hn::StoreU(g, d, g_ + to);
-      hn::StoreU(hn::Mul(skip, x), d, out_ + to);
-      hn::StoreU(hn::Zero(d), d, du_ + to);
-      hn::StoreU(hn::Zero(d), d, ddt_ + to);
-    }
+  /// Where a block's part of a matrix over tokens begins; null where there is none.
+  static const T* rows_of(const Tensor& t, int64_t first, int64_t at) {
+    return t.defined() ? t.template data<T>() + first * t.ld() + at : nullptr;
   }
+
+  // Everything that has no state: Δ, Δx, g, slopes of softplus and gate, what y starts from.
+  HWY_NOINLINE void gate(int64_t w, int64_t first, int64_t rows) {
+    const int64_t live = sizes_.live(first_block_ + w), at = sizes_.first_channel(first_block_ + w);
+    const Streams from{rows_of(in_.x, first, at),
+                       rows_of(in_.dt, first, at),
+                       rows_of(grads_.dy, first, at),
+                       rows_of(in_.z, first, at),
+                       in_.x.ld(),
+                       in_.dt.ld(),
+                       grads_.dy.ld(),
+                       in_.z.ld()};
+    int64_t t = 0;
+    if (live == sizes_.lanes) {
+      for (; t + 4 <= rows; t += 4) gate_tokens<4>(w, t, at, static_cast<int64_t>(hn::Lanes(D())), from);
+    }
+    for (; t < rows; ++t) gate_tokens<1>(w, t, at, live, from);
+  }
+
+  struct Streams {
+    const T *x, *dt, *dy, *z;
+    int64_t ld_x, ld_dt, ld_dy, ld_z;
+  };
+
+  template <int K>
+  HWY_INLINE void gate_tokens(int64_t w, int64_t t, int64_t at, int64_t live, const Streams& from) {
+    const D d;
+    const int64_t lanes = static_cast<int64_t>(hn::Lanes(d)), to = (w * kChunk + t) * lanes;
+    const V skip = in_.D.defined() ? load_first(d, in_.D.template data<T>() + at, live) : hn::Zero(d);
+    T *HWY_RESTRICT dts = dt_ + to, *HWY_RESTRICT slopes = slope_ + to, *HWY_RESTRICT us = u_ + to;
+    T *HWY_RESTRICT outs = out_ + to, *HWY_RESTRICT dus = du_ + to, *HWY_RESTRICT ddts = ddt_ + to;
+    T *HWY_RESTRICT gs = g_ + to, *HWY_RESTRICT gate_slopes = gate_slope_ + to;
+    V step[K], slope[K], g[K], z[K];
+    MOLT_EACH(K) step[i] = load_first(d, from.dt + (t + i) * from.ld_dt, live);
+    softplus_each<true>(d, step, slope);
+    MOLT_EACH(K) {
+      const V x = load_first(d, from.x + (t + i) * from.ld_x, live);
+      hn::StoreU(step[i], d, dts + i * lanes);
+      hn::StoreU(slope[i], d, slopes + i * lanes);
+      hn::StoreU(hn::Mul(step[i], x), d, us + i * lanes);
+      hn::StoreU(hn::Mul(skip, x), d, outs + i * lanes);
+      hn::StoreU(hn::Zero(d), d, dus + i * lanes);
+      hn::StoreU(hn::Zero(d), d, ddts + i * lanes);
+      g[i] = from.dy ? load_first(d, from.dy + (t + i) * from.ld_dy, live) : hn::Zero(d);
+    }
+    if (from.z) {
+      MOLT_EACH(K) z[i] = load_first(d, from.z + (t + i) * from.ld_z, live);
+      sigmoid_each(d, z, slope);
+      MOLT_EACH(K) {
+        hn::StoreU(hn::Mul(g[i], silu_slope(d, z[i], slope[i])), d, gate_slopes + i * lanes);
+        g[i] = hn::Mul(g[i], hn::Mul(z[i], slope[i]));
+      }
+    }
+    MOLT_EACH(K) hn::StoreU(g[i], d, gs + i * lanes);
+  }
+
+  // Members are copied to locals below: stores of vectors may alias anything, and would have them read again each time.
 
   // States [n, n + 4) of one block forward through the chunk: keeps a and p of every token, adds C h to y.
   HWY_NOINLINE void recompute(int64_t w, int64_t n, int64_t chunk, int64_t first, int64_t rows) {
     const D d;
-    const int64_t lanes = static_cast<int64_t>(hn::Lanes(d)), block = first_block_ + w;
+    const int64_t lanes = static_cast<int64_t>(hn::Lanes(d)), block = first_block_ + w, at = w * kChunk * lanes;
     const T* start = sizes_.live(block) > 0 ? saved_ + sizes_.saved_at(chunk, block) : zeros_;
     const T* rates = rates_ + w * sizes_.block_states();
+    const T* HWY_RESTRICT dts = dt_ + at;
+    const T* HWY_RESTRICT us = u_ + at;
+    const T* HWY_RESTRICT b = B_.row(first) + n;
+    const T* HWY_RESTRICT c = C_.row(first) + n;
+    T* HWY_RESTRICT outs = out_ + at;
+    T* HWY_RESTRICT keep = decay_p_ + at * 2 * kGroup;
+    const int64_t ld_b = B_.ld, ld_c = C_.ld;
     V h[kGroup], rate[kGroup];
-    MOLT_UNROLL(4)
-    for (int64_t i = 0; i < kGroup; ++i) {
+    MOLT_EACH(kGroup) {
       h[i] = hn::LoadU(d, start + (n + i) * lanes);
       rate[i] = hn::LoadU(d, rates + (n + i) * lanes);
     }
     for (int64_t t = 0; t < rows; ++t) {
-      const int64_t at = (w * kChunk + t) * lanes;
-      const V dt = hn::LoadU(d, dt_ + at), u = hn::LoadU(d, u_ + at);
-      V out = hn::LoadU(d, out_ + at);
-      const T* b = B_.row(first + t) + n;
-      const T* c = C_.row(first + t) + n;
-      T* keep = decay_p_ + at * 2 * kGroup;
-      MOLT_UNROLL(4)
-      for (int64_t i = 0; i < kGroup; ++i) {
+      const V dt = hn::LoadU(d, dts), u = hn::LoadU(d, us);
+      V out = hn::LoadU(d, outs);
+      MOLT_EACH(kGroup) {
         const V a = decay(d, dt, rate[i]), p = hn::Mul(a, h[i]);
         hn::StoreU(a, d, keep + 2 * i * lanes);
         hn::StoreU(p, d, keep + (2 * i + 1) * lanes);
         h[i] = hn::MulAdd(u, hn::Set(d, b[i]), p);
         out = hn::MulAdd(h[i], hn::Set(d, c[i]), out);
       }
-      hn::StoreU(out, d, out_ + at);
+      hn::StoreU(out, d, outs);
+      dts += lanes, us += lanes, outs += lanes, keep += 2 * kGroup * lanes, b += ld_b, c += ld_c;
     }
   }
 
@@ -174,113 +218,183 @@ class Backward {
   HWY_NOINLINE void reverse(int64_t n, int64_t first, int64_t rows) {
     const D d;
     const int64_t lanes = static_cast<int64_t>(hn::Lanes(d)), size = sizes_.block_states();
+    const int64_t states = sizes_.padded_states, ld_b = B_.ld, ld_c = C_.ld, last = rows - 1;
+    T* const carries = carry_ + n * lanes;
+    T* const dAs = dA_ + n * lanes;
+    const T* rates = rates_ + n * lanes;
     V carry[kPair][kGroup], rate[kPair][kGroup], dA[kPair][kGroup];
     MOLT_UNROLL(2)
     for (int64_t w = 0; w < kPair; ++w) {
-      MOLT_UNROLL(4)
-      for (int64_t i = 0; i < kGroup; ++i) {
-        carry[w][i] = hn::LoadU(d, carry_ + w * size + (n + i) * lanes);
-        rate[w][i] = hn::LoadU(d, rates_ + w * size + (n + i) * lanes);
-        if (kTrainA) dA[w][i] = hn::LoadU(d, dA_ + w * size + (n + i) * lanes);
+      MOLT_EACH(kGroup) {
+        carry[w][i] = hn::LoadU(d, carries + w * size + i * lanes);
+        rate[w][i] = hn::LoadU(d, rates + w * size + i * lanes);
+        if (kTrainA) dA[w][i] = hn::LoadU(d, dAs + w * size + i * lanes);
       }
     }
-    for (int64_t t = rows - 1; t >= 0; --t) {
-      const T* b = B_.row(first + t) + n;
-      const T* c = C_.row(first + t) + n;
+    const T* HWY_RESTRICT b = B_.row(first + last) + n;
+    const T* HWY_RESTRICT c = C_.row(first + last) + n;
+    const T* HWY_RESTRICT kept = decay_p_ + last * lanes * 2 * kGroup;
+    const T* HWY_RESTRICT gs = g_ + last * lanes;
+    const T* HWY_RESTRICT us = u_ + last * lanes;
+    const T* HWY_RESTRICT dts = dt_ + last * lanes;
+    T* HWY_RESTRICT dus = du_ + last * lanes;
+    T* HWY_RESTRICT ddts = ddt_ + last * lanes;
+    T* HWY_RESTRICT reduced = reduced_ + (last * states + n) * lanes / 2;
+    T* dB = sums_.dB + (first + last) * states + n;
+    T* dC = sums_.dC_of_p + (first + last) * states + n;
+    for (int64_t t = last; t >= 0; --t) {
       V sum_b[kGroup], sum_c[kGroup];
       MOLT_UNROLL(2)
       for (int64_t w = 0; w < kPair; ++w) {
-        const int64_t at = (w * kChunk + t) * lanes;
-        const T* kept = decay_p_ + at * 2 * kGroup;
-        const V g = hn::LoadU(d, g_ + at), u = hn::LoadU(d, u_ + at);
-        V du = hn::LoadU(d, du_ + at), ddt = hn::LoadU(d, ddt_ + at);
-        MOLT_UNROLL(4)
-        for (int64_t i = 0; i < kGroup; ++i) {
-          const V a = hn::LoadU(d, kept + 2 * i * lanes), p = hn::LoadU(d, kept + (2 * i + 1) * lanes);
+        const int64_t at = w * kChunk * lanes;
+        const V g = hn::LoadU(d, gs + at), u = hn::LoadU(d, us + at);
+        V du = hn::LoadU(d, dus + at), ddt = hn::LoadU(d, ddts + at);
+        MOLT_EACH(kGroup) {
+          const T* pair = kept + at * 2 * kGroup + 2 * i * lanes;
+          const V p = hn::LoadU(d, pair + lanes);
           const V r = hn::MulAdd(g, hn::Set(d, c[i]), carry[w][i]);
           sum_b[i] = w ? hn::MulAdd(r, u, sum_b[i]) : hn::Mul(r, u);
           sum_c[i] = w ? hn::MulAdd(g, p, sum_c[i]) : hn::Mul(g, p);
           du = hn::MulAdd(r, hn::Set(d, b[i]), du);
-          carry[w][i] = hn::Mul(a, r);
+          carry[w][i] = hn::Mul(r, hn::LoadU(d, pair));
           const V rp = hn::Mul(r, p);
           ddt = hn::MulAdd(rp, rate[w][i], ddt);
-          if (kTrainA) dA[w][i] = hn::MulAdd(rp, hn::LoadU(d, dt_ + at), dA[w][i]);
+          if (kTrainA) dA[w][i] = hn::MulAdd(rp, hn::LoadU(d, dts + at), dA[w][i]);
         }
-        hn::StoreU(du, d, du_ + at);
-        hn::StoreU(ddt, d, ddt_ + at);
+        hn::StoreU(du, d, dus + at);
+        hn::StoreU(ddt, d, ddts + at);
       }
       if constexpr (kFourAtOnce<T>) {
-        T* to = reduced_ + (t * sizes_.padded_states + n) * lanes / 2;
-        hn::StoreU(sums_of_four(d, sum_b[0], sum_b[1], sum_b[2], sum_b[3]), d, to);
-        hn::StoreU(sums_of_four(d, sum_c[0], sum_c[1], sum_c[2], sum_c[3]), d, to + lanes);
+        hn::StoreU(sums_of_four(d, sum_b[0], sum_b[1], sum_b[2], sum_b[3]), d, reduced);
+        hn::StoreU(sums_of_four(d, sum_c[0], sum_c[1], sum_c[2], sum_c[3]), d, reduced + lanes);
       } else {
         for (int64_t i = 0; i < kGroup; ++i) {
-          sums_.dB[(first + t) * sizes_.padded_states + n + i] += hn::GetLane(hn::SumOfLanes(d, sum_b[i]));
-          sums_.dC_of_p[(first + t) * sizes_.padded_states + n + i] += hn::GetLane(hn::SumOfLanes(d, sum_c[i]));
+          dB[i] += hn::GetLane(hn::SumOfLanes(d, sum_b[i]));
+          dC[i] += hn::GetLane(hn::SumOfLanes(d, sum_c[i]));
         }
       }
+      gs -= lanes, us -= lanes, dts -= lanes, dus -= lanes, ddts -= lanes, kept -= 2 * kGroup * lanes;
+      next_.step();
+      b -= ld_b, c -= ld_c, reduced -= states * lanes / 2, dB -= states, dC -= states;
     }
     MOLT_UNROLL(2)
     for (int64_t w = 0; w < kPair; ++w) {
-      MOLT_UNROLL(4)
-      for (int64_t i = 0; i < kGroup; ++i) {
-        hn::StoreU(carry[w][i], d, carry_ + w * size + (n + i) * lanes);
-        if (kTrainA) hn::StoreU(dA[w][i], d, dA_ + w * size + (n + i) * lanes);
+      MOLT_EACH(kGroup) {
+        hn::StoreU(carry[w][i], d, carries + w * size + i * lanes);
+        if (kTrainA) hn::StoreU(dA[w][i], d, dAs + w * size + i * lanes);
       }
     }
   }
 
   // Adds what this pair contributes to sums over channels.
-  void sum_tokens(int64_t first, int64_t rows) {
+  HWY_NOINLINE void sum_tokens(int64_t first, int64_t rows) {
     const D d;
-    const int64_t lanes = sizes_.lanes, states = sizes_.padded_states;
+    const int64_t lanes = static_cast<int64_t>(hn::Lanes(d)), states = sizes_.padded_states;
+    const T *HWY_RESTRICT gs = g_, *HWY_RESTRICT us = u_, *HWY_RESTRICT reduced = reduced_;
+    T *HWY_RESTRICT g_u = sums_.g_u + first, *HWY_RESTRICT dB = sums_.dB + first * states;
+    T* HWY_RESTRICT dC = sums_.dC_of_p + first * states;
     for (int64_t t = 0; t < rows; ++t) {
       V sum = hn::Zero(d);
+      MOLT_UNROLL(2)
       for (int64_t w = 0; w < kPair; ++w) {
         const int64_t at = (w * kChunk + t) * lanes;
-        sum = hn::MulAdd(hn::LoadU(d, g_ + at), hn::LoadU(d, u_ + at), sum);
+        sum = hn::MulAdd(hn::LoadU(d, gs + at), hn::LoadU(d, us + at), sum);
       }
-      sums_.g_u[first + t] += hn::GetLane(hn::SumOfLanes(d, sum));
-      if constexpr (kFourAtOnce<T>) {
-        const hn::CappedTag<T, kGroup> four;
-        for (int64_t n = 0; n < states; n += kGroup) {
-          const T* from = reduced_ + (t * states + n) * lanes / 2;
-          for (T* to : {sums_.dB + (first + t) * states + n, sums_.dC_of_p + (first + t) * states + n}) {
-            auto total = hn::LoadU(four, to);
-            for (int64_t i = 0; i < lanes; i += kGroup) total = hn::Add(total, hn::LoadU(four, from + i));
-            hn::StoreU(total, four, to);
-            from += lanes;
+      g_u[t] += hn::GetLane(hn::SumOfLanes(d, sum));
+    }
+    if constexpr (kFourAtOnce<T>) {
+      int64_t n = 0;
+      if (sizeof(T) * hn::Lanes(d) == 64) {
+        for (; n + 16 <= states; n += 16) {
+          for (int64_t t = 0; t < rows; ++t) {
+            const T* from = reduced + (t * states + n) * lanes / 2;
+            add_sixteen(from, dB + t * states + n);
+            add_sixteen(from + lanes, dC + t * states + n);
           }
+        }
+      }
+      for (; n < states; n += kGroup) {
+        for (int64_t t = 0; t < rows; ++t) {
+          const T* from = reduced + (t * states + n) * lanes / 2;
+          add_four(from, dB + t * states + n);
+          add_four(from + lanes, dC + t * states + n);
         }
       }
     }
   }
 
-  void finish(int64_t w, int64_t first, int64_t rows) {
+  // Adds to four numbers the sums a vector of sums_of_four holds in parts of 128 bits.
+  static HWY_INLINE void add_four(const T* HWY_RESTRICT from, T* HWY_RESTRICT to) {
+    const hn::CappedTag<T, kGroup> four;
+    auto total = hn::LoadU(four, to);
+    for (int64_t i = 0; i < static_cast<int64_t>(hn::Lanes(D())); i += kGroup)
+      total = hn::Add(total, hn::LoadU(four, from + i));
+    hn::StoreU(total, four, to);
+  }
+
+  // The same for four such vectors of 512 bits, each two apart.
+  static HWY_INLINE void add_sixteen(const T* HWY_RESTRICT from, T* HWY_RESTRICT to) {
+#if HWY_TARGET == HWY_AVX3
+    const __m512 v0 = _mm512_loadu_ps(from), v1 = _mm512_loadu_ps(from + 32), v2 = _mm512_loadu_ps(from + 64),
+                 v3 = _mm512_loadu_ps(from + 96);
+    const __m512 a = _mm512_add_ps(_mm512_shuffle_f32x4(v0, v1, 0x88), _mm512_shuffle_f32x4(v0, v1, 0xdd));
+    const __m512 b = _mm512_add_ps(_mm512_shuffle_f32x4(v2, v3, 0x88), _mm512_shuffle_f32x4(v2, v3, 0xdd));
+    const __m512 sum = _mm512_add_ps(_mm512_shuffle_f32x4(a, b, 0x88), _mm512_shuffle_f32x4(a, b, 0xdd));
+    _mm512_storeu_ps(to, _mm512_add_ps(_mm512_loadu_ps(to), sum));
+#else
+    for (int64_t i = 0; i < 16; i += kGroup) add_four(from + i / kGroup * 2 * hn::Lanes(D()), to + i);
+#endif
+  }
+
+  // Gradients of what comes in by token and channel, and of D.
+  HWY_NOINLINE void finish(int64_t w, int64_t first, int64_t rows) {
+    const int64_t live = sizes_.live(first_block_ + w);
+    if (live == sizes_.lanes) {
+      finish_tokens(w, first, rows, static_cast<int64_t>(hn::Lanes(D())));
+    } else if (live > 0) {
+      finish_tokens(w, first, rows, live);
+    }
+  }
+
+  HWY_INLINE void finish_tokens(int64_t w, int64_t first, int64_t rows, int64_t live) {
     const D d;
-    const int64_t lanes = sizes_.lanes, live = sizes_.live(first_block_ + w);
+    const int64_t lanes = static_cast<int64_t>(hn::Lanes(d)), from = w * kChunk * lanes;
     const int64_t at = sizes_.first_channel(first_block_ + w);
-    if (live == 0) return;
     const V skip = in_.D.defined() ? load_first(d, in_.D.template data<T>() + at, live) : hn::Zero(d);
     const V rate_unit = hn::Set(d, 1 / kRateUnit<T>);
-    auto give = [&](const GradOut& target, int64_t token, V v) HWY_ATTR {
-      if (!target.tensor.defined()) return;
-      T* to = target.tensor.template data<T>() + token * target.tensor.ld() + at;
-      store_first(d, target.accumulate ? hn::Add(v, load_first(d, to, live)) : v, to, live);
-    };
+    const Target dx(grads_.dx, first, at), ddt(grads_.ddt, first, at), dz(grads_.dz, first, at);
+    const T *HWY_RESTRICT x = rows_of(in_.x, first, at), *HWY_RESTRICT gs = g_ + from, *HWY_RESTRICT dus = du_ + from;
+    const T *HWY_RESTRICT ddts = ddt_ + from, *HWY_RESTRICT dts = dt_ + from, *HWY_RESTRICT slopes = slope_ + from;
+    const T *HWY_RESTRICT outs = out_ + from, *HWY_RESTRICT gate_slopes = gate_slope_ + from;
+    const int64_t ld_x = in_.x.ld();
     V dD = dD_out_ ? load_first(d, dD_out_ + at, live) : hn::Zero(d);
     for (int64_t t = 0; t < rows; ++t) {
-      const int64_t from = (w * kChunk + t) * lanes, token = first + t;
-      const V x = load_first(d, in_.x.template data<T>() + token * in_.x.ld() + at, live);
-      const V g = hn::LoadU(d, g_ + from), du = hn::LoadU(d, du_ + from);
-      const V ddt = hn::MulAdd(du, x, hn::Mul(hn::LoadU(d, ddt_ + from), rate_unit));
-      give(grads_.dx, token, hn::MulAdd(du, hn::LoadU(d, dt_ + from), hn::Mul(g, skip)));
-      give(grads_.ddt, token, hn::Mul(ddt, hn::LoadU(d, slope_ + from)));
-      give(grads_.dz, token, hn::Mul(hn::LoadU(d, out_ + from), hn::LoadU(d, gate_slope_ + from)));
-      dD = hn::MulAdd(g, x, dD);
+      const V input = load_first(d, x + t * ld_x, live);
+      const V g = hn::LoadU(d, gs + t * lanes), du = hn::LoadU(d, dus + t * lanes);
+      const V step = hn::MulAdd(du, input, hn::Mul(hn::LoadU(d, ddts + t * lanes), rate_unit));
+      dx.put(t, hn::MulAdd(du, hn::LoadU(d, dts + t * lanes), hn::Mul(g, skip)), live);
+      ddt.put(t, hn::Mul(step, hn::LoadU(d, slopes + t * lanes)), live);
+      dz.put(t, hn::Mul(hn::LoadU(d, outs + t * lanes), hn::LoadU(d, gate_slopes + t * lanes)), live);
+      dD = hn::MulAdd(g, input, dD);
     }
     if (dD_out_) store_first(d, dD, dD_out_ + at, live);
   }
+
+  /// A block's part of a gradient over tokens.
+  struct Target {
+    T* data;
+    int64_t ld;
+    bool accumulate;
+
+    Target(const GradOut& out, int64_t first, int64_t at)
+        : data(const_cast<T*>(rows_of(out.tensor, first, at))), ld(out.tensor.ld()), accumulate(out.accumulate) {}
+    HWY_INLINE void put(int64_t t, V v, int64_t live) const {
+      if (!data) return;
+      const D d;
+      T* to = data + t * ld;
+      store_first(d, accumulate ? hn::Add(v, load_first(d, to, live)) : v, to, live);
+    }
+  };
 
   const ScanTensors& in_;
   const Sizes<T>& sizes_;
@@ -291,6 +405,7 @@ class Backward {
   T *dA_out_, *dD_out_;
   int64_t first_block_ = 0;
   bool train_A_ = false;
+  RowPrefetch next_;
   Tensor scratch_;
   T *rates_, *carry_, *dA_, *zeros_;                            // [block][state][lane]
   T *dt_, *u_, *g_, *out_, *du_, *ddt_, *slope_, *gate_slope_;  // [block][token][lane]

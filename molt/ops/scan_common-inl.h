@@ -41,28 +41,40 @@ struct TokenRows {
   const T* row(int64_t t) const { return data + t * ld; }
 };
 
-/// One block's columns of several matrices over tokens, fetched into the second-level cache a row at a time. The rows
-/// of one block lie a page or more apart, where no hardware looks ahead.
+/// Fetches what the next chunk needs of several matrices over tokens into the second-level cache, a little at a time.
+/// The rows of a block lie a page or more apart, where no hardware looks ahead.
 class RowPrefetch {
  public:
-  /// Adds columns from `at` on of rows from `first` on; undefined tensors are ignored.
+  /// Adds `bytes` of each of `rows` rows.
   template <class T>
-  void add(const Tensor& t, int64_t first, int64_t at) {
+  void add(const Tensor& t, int64_t first, int64_t rows, int64_t at, int64_t bytes) {
     if (!t.defined()) return;
-    next_[count_] = reinterpret_cast<const char*>(t.data<T>() + first * t.ld() + at);
-    stride_[count_++] = t.ld() * static_cast<int64_t>(sizeof(T));
+    const char* base = reinterpret_cast<const char*>(t.data<T>() + first * t.ld() + at);
+    for (int64_t line = 0; line < bytes; line += kLine)
+      streams_[count_++] = {base + line, t.ld() * static_cast<int64_t>(sizeof(T)), rows};
   }
-  HWY_INLINE void row() {
-    for (int i = 0; i < count_; ++i) {
-      __builtin_prefetch(next_[i], 0, 2);
-      next_[i] += stride_[i];
-    }
+  /// Adds contiguous memory.
+  template <class T>
+  void add(const T* from, int64_t count) {
+    streams_[count_++] = {reinterpret_cast<const char*>(from), kLine, count * static_cast<int64_t>(sizeof(T)) / kLine};
+  }
+  /// Fetches four lines.
+  HWY_INLINE void step() {
+    if (at_ == count_) return;
+    Stream& s = streams_[at_];
+    for (int i = 0; i < 4; ++i, s.next += s.stride) __builtin_prefetch(s.next, 0, 2);
+    s.rows -= 4;
+    at_ += s.rows <= 0;
   }
 
  private:
-  int count_ = 0;
-  const char* next_[8];
-  int64_t stride_[8];
+  static constexpr int64_t kLine = 64;
+  struct Stream {
+    const char* next;
+    int64_t stride, rows;
+  };
+  int count_ = 0, at_ = 0;
+  Stream streams_[32];
 };
 
 template <class T>
@@ -84,6 +96,7 @@ struct Sizes {
       first_chunk.push_back(first_chunk.back() + (in.segments->length(s) + kChunk - 1) / kChunk);
   }
   int64_t block_states() const { return padded_states * lanes; }  // numbers in the state of one block
+  int64_t vector_bytes() const { return lanes * static_cast<int64_t>(sizeof(T)); }
   int64_t first_channel(int64_t block) const { return block * lanes; }
   /// Channels of a block that exist.
   int64_t live(int64_t block) const { return std::clamp<int64_t>(channels - block * lanes, 0, lanes); }
@@ -140,8 +153,7 @@ HWY_INLINE hn::Vec<D> decay(D d, hn::Vec<D> dt, hn::Vec<D> rate) {
 #if HWY_TARGET == HWY_AVX3
     const hn::Vec<D> f{_mm512_reduce_ps(v.raw, _MM_FROUND_TO_NEG_INF | _MM_FROUND_NO_EXC)};
 #else
-    const auto n = hn::Floor(hn::Max(hn::Set(d, -126.0f), v));
-    const auto f = hn::Sub(hn::Max(hn::Set(d, -126.0f), v), n);
+    const auto above = at_least(d, -126.0f, v), n = hn::Floor(above), f = hn::Sub(above, n);
 #endif
     auto q = hn::MulAdd(hn::Set(d, 0.00123359449f), f, hn::Set(d, 0.00590612413f));
     q = hn::MulAdd(q, f, hn::Set(d, 0.036678683f));

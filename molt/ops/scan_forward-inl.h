@@ -62,7 +62,8 @@ class Forward {
     const int64_t live = sizes_.live(block), at = sizes_.first_channel(block);
     RowPrefetch next;
     if (first + rows + kChunk <= sizes_.tokens) {
-      for (const Tensor* t : {&in_.x, &in_.dt, &in_.z, &y_}) next.template add<T>(*t, first + rows, at);
+      for (const Tensor* t : {&in_.x, &in_.dt, &in_.z, &y_})
+        next.template add<T>(*t, first + rows, kChunk, at, sizes_.vector_bytes());
     }
     enter(first, rows, at, live);
     int64_t n = 0;
@@ -75,31 +76,44 @@ class Forward {
       store_first(d, hn::Mul(hn::LoadU(d, out), hn::LoadU(d, gate)), y, live);
   }
 
-  // What has no state: Δ, Δx, D x and silu(z).
-  HWY_NOINLINE void enter(int64_t first, int64_t rows, int64_t at, int64_t live) {
+  // What has no state: Δ, Δx, D x and silu(z), for K tokens at once.
+  template <int K>
+  HWY_INLINE void enter_tokens(int64_t t, int64_t live, V skip, const T* HWY_RESTRICT x, int64_t ld_x,
+                               const T* HWY_RESTRICT dt, int64_t ld_dt, const T* HWY_RESTRICT z, int64_t ld_z) {
     const D d;
-    const int64_t lanes = static_cast<int64_t>(hn::Lanes(d));
-    const V skip = in_.D.defined() ? load_first(d, in_.D.data<T>() + at, live) : hn::Zero(d);
-    const int64_t ld_x = in_.x.ld(), ld_dt = in_.dt.ld(), ld_z = in_.z.ld();
-    const T* HWY_RESTRICT x = in_.x.data<T>() + first * ld_x + at;
-    const T* HWY_RESTRICT dt = in_.dt.data<T>() + first * ld_dt + at;
-    T *HWY_RESTRICT dts = dt_, *HWY_RESTRICT us = u_, *HWY_RESTRICT outs = out_, *HWY_RESTRICT gates = gate_;
-    for (int64_t t = 0; t < rows; ++t) {
-      const V step = softplus_and_slope(d, load_first(d, dt + t * ld_dt, live)).value;
-      const V input = load_first(d, x + t * ld_x, live);
-      hn::StoreU(step, d, dts + t * lanes);
-      hn::StoreU(hn::Mul(step, input), d, us + t * lanes);
-      hn::StoreU(hn::Mul(skip, input), d, outs + t * lanes);
+    const int64_t lanes = static_cast<int64_t>(hn::Lanes(d)), to = t * lanes;
+    T *HWY_RESTRICT dts = dt_ + to, *HWY_RESTRICT us = u_ + to, *HWY_RESTRICT outs = out_ + to;
+    T* HWY_RESTRICT gates = gate_ + to;
+    V step[K], unused[K], input[K], gate[K];
+    MOLT_EACH(K) step[i] = load_first(d, dt + (t + i) * ld_dt, live);
+    softplus_each<false>(d, step, unused);
+    MOLT_EACH(K) {
+      input[i] = load_first(d, x + (t + i) * ld_x, live);
+      hn::StoreU(step[i], d, dts + i * lanes);
+      hn::StoreU(hn::Mul(step[i], input[i]), d, us + i * lanes);
+      hn::StoreU(hn::Mul(skip, input[i]), d, outs + i * lanes);
     }
-    if (!in_.z.defined()) {
-      for (int64_t t = 0; t < rows; ++t) hn::StoreU(hn::Set(d, T(1)), d, gates + t * lanes);
+    if (!z) {
+      MOLT_EACH(K) hn::StoreU(hn::Set(d, T(1)), d, gates + i * lanes);
       return;
     }
-    const T* HWY_RESTRICT zs = in_.z.data<T>() + first * ld_z + at;
-    for (int64_t t = 0; t < rows; ++t) {
-      const V z = load_first(d, zs + t * ld_z, live);
-      hn::StoreU(hn::Mul(z, sigmoid(d, z)), d, gates + t * lanes);
+    MOLT_EACH(K) input[i] = load_first(d, z + (t + i) * ld_z, live);
+    sigmoid_each(d, input, gate);
+    MOLT_EACH(K) hn::StoreU(hn::Mul(input[i], gate[i]), d, gates + i * lanes);
+  }
+
+  HWY_NOINLINE void enter(int64_t first, int64_t rows, int64_t at, int64_t live) {
+    const D d;
+    const V skip = in_.D.defined() ? load_first(d, in_.D.data<T>() + at, live) : hn::Zero(d);
+    const int64_t ld_x = in_.x.ld(), ld_dt = in_.dt.ld(), ld_z = in_.z.ld();
+    const T* x = in_.x.data<T>() + first * ld_x + at;
+    const T* dt = in_.dt.data<T>() + first * ld_dt + at;
+    const T* z = in_.z.defined() ? in_.z.data<T>() + first * ld_z + at : nullptr;
+    int64_t t = 0;
+    if (live == static_cast<int64_t>(hn::Lanes(d))) {
+      for (; t + 4 <= rows; t += 4) enter_tokens<4>(t, hn::Lanes(d), skip, x, ld_x, dt, ld_dt, z, ld_z);
     }
+    for (; t < rows; ++t) enter_tokens<1>(t, live, skip, x, ld_x, dt, ld_dt, z, ld_z);
   }
 
   // h_t = a h_{t-1} + u_t B_t for states [n, n + kCount), and Σ C_t h_t added to what y_t will be.
@@ -131,7 +145,7 @@ class Forward {
         }
       }
       hn::StoreU(hn::Add(out, more), d, outs);
-      next.row();
+      next.step();
     }
     MOLT_UNROLL(16)
     for (int64_t i = 0; i < kCount; ++i) hn::StoreU(h[i], d, h_ + (n + i) * lanes);

@@ -12,6 +12,8 @@
 
 #include <hwy/contrib/math/math-inl.h>
 
+#include "molt/ops/simd.h"
+
 HWY_BEFORE_NAMESPACE();
 namespace molt::ops::HWY_NAMESPACE {
 namespace hn = hwy::HWY_NAMESPACE;
@@ -41,6 +43,24 @@ HWY_INLINE hn::Vec<D> reciprocal(D d, hn::Vec<D> v) {
   return hn::Div(hn::Set(d, hn::TFromD<D>(1)), v);
 }
 
+/// The smaller or the larger of a limit and v; NaN stays NaN.
+template <class D>
+HWY_INLINE hn::Vec<D> at_most(D d, hn::TFromD<D> limit, hn::Vec<D> v) {
+#if HWY_TARGET == HWY_SCALAR
+  return hn::IfThenElse(hn::Gt(v, hn::Set(d, limit)), hn::Set(d, limit), v);
+#else
+  return hn::Min(hn::Set(d, limit), v);  // in this order: x86 returns the second of two where either is NaN
+#endif
+}
+template <class D>
+HWY_INLINE hn::Vec<D> at_least(D d, hn::TFromD<D> limit, hn::Vec<D> v) {
+#if HWY_TARGET == HWY_SCALAR
+  return hn::IfThenElse(hn::Lt(v, hn::Set(d, limit)), hn::Set(d, limit), v);
+#else
+  return hn::Max(hn::Set(d, limit), v);
+#endif
+}
+
 namespace detail {
 
 // p · 2ⁿ for whole n; below the normal range it may stop at 2^-126.
@@ -58,35 +78,52 @@ HWY_INLINE hn::Vec<D> times_power_of_two(D d, hn::Vec<D> p, hn::Vec<D> n) {
 
 }  // namespace detail
 
-/// e^x. f32: relative error below 1e-7 where the result is normal; beyond ±87 it saturates (never infinite, NaN stays).
-template <class D>
-HWY_INLINE hn::Vec<D> exp_of(D d, hn::Vec<D> x) {
+// The functions below take K vectors at once and advance them step by step together: one alone is a chain of dependent
+// instructions, and a processor's window is too short to find work in the next one by itself.
+#define MOLT_EACH(K) \
+  MOLT_UNROLL(8)     \
+  for (int i = 0; i < (K); ++i)
+
+/// x = e^x for x <= 87 (f32) or 700 (f64). f32: relative error below 1e-7; below -87 it saturates. NaN stays.
+template <int K, class D>
+HWY_INLINE void exp_each(D d, hn::Vec<D> (&x)[K]) {
   if constexpr (sizeof(hn::TFromD<D>) == 8) {
-    return hn::Exp(d, x);
+    MOLT_EACH(K) x[i] = hn::Exp(d, x[i]);
   } else {
-    // x = (n + f) ln 2, |f| <= 1/2; f in two parts, as x log2(e) is rounded. Min and Max in this order keep NaN.
-    const auto log2e = hn::Set(d, 1.44269502f), log2e_low = hn::Set(d, 1.92596299e-8f);
-    x = hn::Max(hn::Set(d, -87.0f), hn::Min(hn::Set(d, 87.0f), x));
-    const auto n = hn::Round(hn::Mul(x, log2e));
-    const auto f = hn::MulAdd(x, log2e_low, hn::MulSub(x, log2e, n));
+    // x = (n + f) ln 2, |f| <= 1/2.
+    const auto log2e = hn::Set(d, 1.44269502f);
+    hn::Vec<D> n[K], p[K];
+    MOLT_EACH(K) x[i] = at_least(d, -87.0f, x[i]);
+    MOLT_EACH(K) n[i] = hn::Mul(x[i], log2e);
+    MOLT_EACH(K) n[i] = hn::Round(n[i]);
+#if HWY_TARGET == HWY_SCALAR
+    // Without fused multiply-add: ln 2 in two parts, the first short enough for exact products.
+    MOLT_EACH(K) x[i] = hn::Sub(x[i], hn::Mul(n[i], hn::Set(d, 0.693359375f)));
+    MOLT_EACH(K) x[i] = hn::Mul(hn::Sub(x[i], hn::Mul(n[i], hn::Set(d, -2.12194440e-4f))), log2e);
+#else
+    MOLT_EACH(K) p[i] = hn::MulSub(x[i], log2e, n[i]);
+    MOLT_EACH(K) x[i] = hn::MulAdd(x[i], hn::Set(d, 1.92596299e-8f), p[i]);  // what log2e lacks
+#endif
     // 2^f, minimax in relative error (1.9e-9).
-    auto p = hn::MulAdd(hn::Set(d, 1.53458120e-4f), f, hn::Set(d, 1.33999314e-3f));
-    p = hn::MulAdd(p, f, hn::Set(d, 9.61848896e-3f));
-    p = hn::MulAdd(p, f, hn::Set(d, 5.55032878e-2f));
-    p = hn::MulAdd(p, f, hn::Set(d, 2.40226469e-1f));
-    p = hn::MulAdd(p, f, hn::Set(d, 6.93147206e-1f));
-    p = hn::MulAdd(p, f, hn::Set(d, 1.0f));
-    return detail::times_power_of_two(d, p, n);
+    MOLT_EACH(K) p[i] = hn::MulAdd(hn::Set(d, 1.53458120e-4f), x[i], hn::Set(d, 1.33999314e-3f));
+    MOLT_EACH(K) p[i] = hn::MulAdd(p[i], x[i], hn::Set(d, 9.61848896e-3f));
+    MOLT_EACH(K) p[i] = hn::MulAdd(p[i], x[i], hn::Set(d, 5.55032878e-2f));
+    MOLT_EACH(K) p[i] = hn::MulAdd(p[i], x[i], hn::Set(d, 2.40226469e-1f));
+    MOLT_EACH(K) p[i] = hn::MulAdd(p[i], x[i], hn::Set(d, 6.93147206e-1f));
+    MOLT_EACH(K) p[i] = hn::MulAdd(p[i], x[i], hn::Set(d, 1.0f));
+    MOLT_EACH(K) x[i] = detail::times_power_of_two(d, p[i], n[i]);
   }
 }
 
-/// 1 / (1 + e^-x).
-template <class D>
-HWY_INLINE hn::Vec<D> sigmoid(D d, hn::Vec<D> x) {
+/// s = 1 / (1 + e^-x).
+template <int K, class D>
+HWY_INLINE void sigmoid_each(D d, const hn::Vec<D> (&x)[K], hn::Vec<D> (&s)[K]) {
   using T = hn::TFromD<D>;
   // Beyond the clamp the result is below 2e-35 (f32): still positive, and its reciprocal is finite.
-  const auto e = exp_of(d, hn::Min(hn::Set(d, T(sizeof(T) == 4 ? 80 : 700)), hn::Neg(x)));
-  return reciprocal(d, hn::Add(hn::Set(d, T(1)), e));
+  MOLT_EACH(K) s[i] = at_most(d, T(sizeof(T) == 4 ? 80 : 700), hn::Neg(x[i]));
+  exp_each(d, s);
+  MOLT_EACH(K) s[i] = hn::Add(hn::Set(d, T(1)), s[i]);
+  MOLT_EACH(K) s[i] = reciprocal(d, s[i]);
 }
 
 /// d/dx of x · sigmoid(x), given s = sigmoid(x).
@@ -95,45 +132,65 @@ HWY_INLINE hn::Vec<D> silu_slope(D d, hn::Vec<D> x, hn::Vec<D> s) {
   return hn::MulAdd(hn::Mul(x, s), hn::Sub(hn::Set(d, hn::TFromD<D>(1)), s), s);
 }
 
-/// log(1 + v) for 0 <= v < 2^30, with small relative error however small v is.
-template <class D>
-HWY_INLINE hn::Vec<D> log1p_of(D d, hn::Vec<D> v) {
+/// v = log(1 + v) for 0 <= v < 2^30, with small relative error however small v is.
+template <int K, class D>
+HWY_INLINE void log1p_each(D d, hn::Vec<D> (&v)[K]) {
   if constexpr (sizeof(hn::TFromD<D>) == 8) {
-    return hn::Log1p(d, v);
+    MOLT_EACH(K) v[i] = hn::Log1p(d, v[i]);
   } else {
     // 1 + v = 2^k (1 + f), 1 + f in [3/4, 3/2): f = v 2^-k + (2^-k - 1), which is v itself where k = 0.
     const hn::RebindToSigned<D> di;
-    const auto three_quarters = hn::Set(di, 0x3f400000);
-    const auto above = hn::Sub(hn::BitCast(di, hn::Add(v, hn::Set(d, 1.0f))), three_quarters);
-    const auto k = hn::ShiftRight<23>(above);
-    const auto scale = hn::BitCast(d, hn::Sub(hn::Set(di, 0x3f800000), hn::ShiftLeft<23>(k)));
-    const auto f = hn::MulAdd(v, scale, hn::Sub(scale, hn::Set(d, 1.0f)));
+    hn::Vec<decltype(di)> k[K];
+    hn::Vec<D> p[K];
+    MOLT_EACH(K) p[i] = hn::Add(v[i], hn::Set(d, 1.0f));
+    MOLT_EACH(K) k[i] = hn::ShiftRight<23>(hn::Sub(hn::BitCast(di, p[i]), hn::Set(di, 0x3f400000)));
+    MOLT_EACH(K) p[i] = hn::BitCast(d, hn::Sub(hn::Set(di, 0x3f800000), hn::ShiftLeft<23>(k[i])));
+    MOLT_EACH(K) v[i] = hn::MulAdd(v[i], p[i], hn::Sub(p[i], hn::Set(d, 1.0f)));
     // log(1 + f) / f, minimax in relative error (2.7e-8).
-    auto p = hn::MulAdd(hn::Set(d, 0.0541117524f), f, hn::Set(d, -0.120767239f));
-    p = hn::MulAdd(p, f, hn::Set(d, 0.149945002f));
-    p = hn::MulAdd(p, f, hn::Set(d, -0.168243125f));
-    p = hn::MulAdd(p, f, hn::Set(d, 0.199759126f));
-    p = hn::MulAdd(p, f, hn::Set(d, -0.249932182f));
-    p = hn::MulAdd(p, f, hn::Set(d, 0.333335921f));
-    p = hn::MulAdd(p, f, hn::Set(d, -0.500000664f));
-    p = hn::MulAdd(p, f, hn::Set(d, 1.0f));
-    return hn::MulAdd(hn::ConvertTo(d, k), hn::Set(d, 0.693147181f), hn::Mul(p, f));
+    MOLT_EACH(K) p[i] = hn::MulAdd(hn::Set(d, 0.0541117524f), v[i], hn::Set(d, -0.120767239f));
+    MOLT_EACH(K) p[i] = hn::MulAdd(p[i], v[i], hn::Set(d, 0.149945002f));
+    MOLT_EACH(K) p[i] = hn::MulAdd(p[i], v[i], hn::Set(d, -0.168243125f));
+    MOLT_EACH(K) p[i] = hn::MulAdd(p[i], v[i], hn::Set(d, 0.199759126f));
+    MOLT_EACH(K) p[i] = hn::MulAdd(p[i], v[i], hn::Set(d, -0.249932182f));
+    MOLT_EACH(K) p[i] = hn::MulAdd(p[i], v[i], hn::Set(d, 0.333335921f));
+    MOLT_EACH(K) p[i] = hn::MulAdd(p[i], v[i], hn::Set(d, -0.500000664f));
+    MOLT_EACH(K) p[i] = hn::MulAdd(p[i], v[i], hn::Set(d, 1.0f));
+    MOLT_EACH(K) v[i] = hn::Mul(p[i], v[i]);
+    MOLT_EACH(K) v[i] = hn::MulAdd(hn::ConvertTo(d, k[i]), hn::Set(d, 0.693147181f), v[i]);
   }
 }
 
-/// log(1 + e^x), and its slope sigmoid(x). Above 20 it is x itself with slope 1, as in torch.
-template <class D>
-struct Softplus {
-  hn::Vec<D> value, slope;
-};
-template <class D>
-HWY_INLINE Softplus<D> softplus_and_slope(D d, hn::Vec<D> x) {
+/// x = log(1 + e^x), and slope, its derivative sigmoid(x), if kSlope. Above 20 it is x itself with slope 1, as in
+/// torch.
+template <bool kSlope, int K, class D>
+HWY_INLINE void softplus_each(D d, hn::Vec<D> (&x)[K], hn::Vec<D> (&slope)[K]) {
   using T = hn::TFromD<D>;
   const auto limit = hn::Set(d, T(20)), one = hn::Set(d, T(1));
-  const auto e = exp_of(d, hn::Min(limit, x));
-  const auto linear = hn::Gt(x, limit);
-  return {hn::IfThenElse(linear, x, log1p_of(d, e)),
-          hn::IfThenElse(linear, one, hn::Mul(e, reciprocal(d, hn::Add(one, e))))};
+  hn::Vec<D> e[K];
+  MOLT_EACH(K) e[i] = at_most(d, T(20), x[i]);
+  exp_each(d, e);
+  if (kSlope) {
+    MOLT_EACH(K) slope[i] = hn::Mul(e[i], reciprocal(d, hn::Add(one, e[i])));
+    MOLT_EACH(K) slope[i] = hn::IfThenElse(hn::Gt(x[i], limit), one, slope[i]);
+  }
+  log1p_each(d, e);
+  MOLT_EACH(K) x[i] = hn::IfThenElse(hn::Gt(x[i], limit), x[i], e[i]);
+}
+
+/// One vector at a time; e^x saturates above 87 (f32) or 700 (f64).
+template <class D>
+HWY_INLINE hn::Vec<D> exp_of(D d, hn::Vec<D> x) {
+  using T = hn::TFromD<D>;
+  hn::Vec<D> v[1] = {at_most(d, T(sizeof(T) == 4 ? 87 : 700), x)};
+  exp_each(d, v);
+  return v[0];
+}
+template <class D>
+HWY_INLINE hn::Vec<D> sigmoid(D d, hn::Vec<D> x) {
+  const hn::Vec<D> v[1] = {x};
+  hn::Vec<D> s[1];
+  sigmoid_each(d, v, s);
+  return s[0];
 }
 
 }  // namespace molt::ops::HWY_NAMESPACE
