@@ -27,18 +27,18 @@ void keep_share(std::vector<ScoredToken>& tokens, double share) {
   const double highest = std::min_element(tokens.begin(), tokens.end(), better)->score;
   double total = 0;
   for (const ScoredToken& t : tokens) total += std::exp(t.score - highest);
-  // Few tokens are enough as a rule, so not all of them are sorted.
-  const int64_t n = static_cast<int64_t>(tokens.size());
-  for (int64_t sorted = std::min<int64_t>(64, n);; sorted = std::min(4 * sorted, n)) {
-    std::partial_sort(tokens.begin(), tokens.begin() + sorted, tokens.end(), better);
-    double sum = 0;
-    int64_t kept = 0;
-    while (kept < sorted && sum < share * total) sum += std::exp(tokens[static_cast<size_t>(kept++)].score - highest);
-    if (kept < sorted || sorted == n) {
-      tokens.resize(static_cast<size_t>(std::max<int64_t>(kept, 1)));
-      return;
-    }
+  // Few tokens are enough as a rule, so they are sorted in growing runs until the share is reached.
+  double sum = 0;
+  size_t kept = 0;
+  for (size_t sorted = 0, run = 64; sorted < tokens.size() && sum < share * total; run *= 4) {
+    const auto begin = tokens.begin() + static_cast<int64_t>(sorted);
+    sorted = std::min(sorted + run, tokens.size());
+    const auto end = tokens.begin() + static_cast<int64_t>(sorted);
+    if (end != tokens.end()) std::nth_element(begin, end, tokens.end(), better);
+    std::sort(begin, end, better);
+    while (kept < sorted && sum < share * total) sum += std::exp(tokens[kept++].score - highest);
   }
+  tokens.resize(std::max<size_t>(kept, 1));
 }
 
 /// Uniform in [0, 1), 53 bits: fine enough for the least likely of many tokens.

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <map>
 
+#include "molt/eval/search.h"
 #include "tests/eval/toy.h"
 
 namespace molt::eval {
@@ -134,6 +135,63 @@ TEST(Generate, SamplesFollowTheDistribution) {
       EXPECT_NEAR(counts[order[i]], kDraws * expected, bound) << "rank " << i << " of " << c.kept;
     }
   }
+}
+
+/// Adds 100 to one logit.
+class Insist final : public nn::Edit {
+ public:
+  explicit Insist(int64_t token) : token_(token) {}
+  Var change_output(const nn::EditContext&, const Var& y) const override {
+    const Tensor changed = y.value().clone();
+    for (int64_t row = 0; row < changed.rows(); ++row) changed.data<double>()[row * changed.ld() + token_] += 100;
+    return Var(changed);
+  }
+  std::vector<nn::Trainable> trainables() const override { return {}; }
+
+ private:
+  int64_t token_;
+};
+
+TEST(Generate, AnAdapterIsHeard) {
+  const auto model = toy_model(11);
+  const nn::Site* head = model->sites().find("lm_head");
+  ASSERT_NE(head, nullptr);
+  nn::EditSet edits;
+  edits.add(*head, std::make_shared<Insist>(7));
+  for (const int64_t beams : {1, 3})
+    EXPECT_EQ(generate({*model, &edits}, {{1, 2}}, {.max_new_tokens = 4, .num_beams = beams})[0], (Ids{7, 7, 7, 7}));
+}
+
+TEST(Sampling, ANucleusOfManyTokensIsExact) {
+  // 1000 tokens of nearly equal probability, so that the nucleus is far larger than what is sorted at first; ranks are
+  // scattered over the ids. Chosen by a plain sort, the best 700 or so reach the share.
+  constexpr int64_t kTokens = 1000;
+  std::vector<double> logits(kTokens);
+  for (int64_t v = 0; v < kTokens; ++v) logits[static_cast<size_t>(v)] = 1e-3 * static_cast<double>(v * 7 % kTokens);
+  std::vector<std::pair<double, int32_t>> ranked;
+  double total = 0;
+  for (int64_t v = 0; v < kTokens; ++v) {
+    ranked.push_back({std::exp(logits[static_cast<size_t>(v)]), static_cast<int32_t>(v)});
+    total += ranked.back().first;
+  }
+  std::sort(ranked.rbegin(), ranked.rend());
+  std::vector<bool> allowed(kTokens, false);
+  int64_t count = 0;
+  for (double sum = 0; sum < 0.7 * total; sum += ranked[static_cast<size_t>(count++)].first)
+    allowed[static_cast<size_t>(ranked[static_cast<size_t>(count)].second)] = true;
+
+  const LogitRows rows(Tensor::from(logits, {1, kTokens}));
+  const GenerateConfig config{.max_new_tokens = 1, .temperature = 1, .top_p = 0.7};
+  std::vector<bool> seen(kTokens, false);
+  for (int64_t sequence = 0; sequence < 12000; ++sequence) {
+    ChainSearch search(config, {0}, sequence, {});
+    search.advance(rows, 0);
+    const int32_t token = search.result()[0];
+    ASSERT_TRUE(allowed[static_cast<size_t>(token)]) << token;
+    seen[static_cast<size_t>(token)] = true;
+  }
+  // Each allowed token is missed with probability below exp(-12000 / 1000 * 0.9): none of them is expected to be.
+  EXPECT_EQ(std::count(seen.begin(), seen.end(), true), count);
 }
 
 TEST(Generate, RepetitionPenaltyAvoidsWhatOccurred) {
