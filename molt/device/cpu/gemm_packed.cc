@@ -111,7 +111,7 @@ class Side {
  public:
   /// `transposed` says that W as stored is (N,K).
   Side(int64_t k, int64_t n, bool transposed, Dtype dtype, int64_t rows_hint)
-      : k_(k), n_(n), transposed_(transposed), dtype_(dtype) {
+      : n_(n), transposed_(transposed), dtype_(dtype) {
     const bool split = dtype == Dtype::kBf16 && k > kLongSum && n >= kManyColumns;
     const int64_t parts = split ? (k + kMaxTerms - 1) / kMaxTerms : 1;
     const int64_t step = ((k + parts - 1) / parts + 63) / 64 * 64;
@@ -175,7 +175,7 @@ class Side {
   }
 
  private:
-  int64_t k_, n_;
+  int64_t n_;
   bool transposed_;
   Dtype dtype_;
   std::vector<std::unique_ptr<Panel>> panels_;

@@ -82,12 +82,16 @@ HWY_INLINE void broadcast_tile(const Tile<T>& p, const TB* b, int64_t ldb, T* c,
 /// All rows by kVectors vectors.
 template <int kVectors, class T, class TB>
 void broadcast_strip(Tile<T> p, int64_t rows, const TB* b, int64_t ldb, T* c, int64_t ldc) {
-  int64_t r = 0;
-  const auto next = [&](int64_t step) { p.a += step * p.a_row, c += step * ldc, r += step; };
-  for (; r + kBroadcastRows <= rows; next(kBroadcastRows)) broadcast_tile<kBroadcastRows, kVectors>(p, b, ldb, c, ldc);
-  if (kBroadcastRows > 4)
-    for (; r + 4 <= rows; next(4)) broadcast_tile<4, kVectors>(p, b, ldb, c, ldc);
-  for (; r < rows; next(1)) broadcast_tile<1, kVectors>(p, b, ldb, c, ldc);
+  while (rows > 0) {
+    const int64_t step = rows >= kBroadcastRows ? kBroadcastRows : rows >= 4 ? 4 : 1;
+    if (step == kBroadcastRows)
+      broadcast_tile<kBroadcastRows, kVectors>(p, b, ldb, c, ldc);
+    else if (step == 4)
+      broadcast_tile<4, kVectors>(p, b, ldb, c, ldc);
+    else
+      broadcast_tile<1, kVectors>(p, b, ldb, c, ldc);
+    p.a += step * p.a_row, c += step * ldc, rows -= step;
+  }
 }
 
 /// Rows [row, row_end) and columns [col, col_end) of C; col_end - col is a multiple of a vector.
