@@ -50,10 +50,10 @@ arm:
 	scripts/arm.sh
 
 format:
-	$(CLANG_FORMAT) -i $(SOURCES)
+	@$(CLANG_FORMAT) -i $(SOURCES)
 
 check-format:
-	$(CLANG_FORMAT) --dry-run -Werror $(SOURCES)
+	@$(CLANG_FORMAT) --dry-run -Werror $(SOURCES)
 
 clean:
 	rm -rf build build-asan build-arm build-dev
