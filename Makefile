@@ -5,7 +5,7 @@
 #   make test        installs what is missing, builds, runs all tests
 #   make asan        the tests under the address and undefined-behaviour sanitizers
 #   make bench       builds the benches in build/bench/
-#   make arm         cross-compiles for 64-bit Arm and runs the tests under qemu (docs/arm.md)
+#   make arm         cross-compiles for 64-bit Arm and runs the tests under qemu (docs/building.md)
 #   make format      clang-format 14 on every source
 #   make clean
 #
