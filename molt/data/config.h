@@ -66,7 +66,7 @@ struct DataConfig {
     v.field("on_long", on_long,
             "examples past max_length: error | drop (counted) | truncate (the prompt's start goes first)");
     v.field("limit", limit, "use this many training examples");
-    v.field("validation_limit", validation_limit, "use this many validation examples");
+    v.field("validation_limit", validation_limit, "use this many validation examples (of plain text: windows)");
     v.field("limit_by", limit_by, "which ones: first | sample (by seed)");
     v.field("validation_split", validation_split,
             "share of train kept for validation when no validation file is given");

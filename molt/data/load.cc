@@ -37,7 +37,7 @@ std::vector<Example> split_off(std::vector<Example>& train, double share, uint64
 }
 
 Data load_text(const DataConfig& config, const Encoder& encoder, const LoadOptions& options) {
-  if (config.limit || config.validation_limit)
+  if (config.limit)
     usage_error("data.limit: counts examples, and plain text has none; use fewer steps or a shorter file");
   auto tokens = [&](const std::vector<std::string>& paths) {
     return TokenCache(paths, encoder, config.cache_dir, options.progress, options.threads).wait();

@@ -1,5 +1,5 @@
-// Checkpoints: all that a run needs to go on bit for bit, one directory each. A directory is written beside its place,
-// synced, and renamed, so a name that exists is whole.
+// Checkpoints: all that a run needs to go on bit for bit. Where they lie, and that they are whole or absent, is
+// run_directory.h's business.
 #pragma once
 
 #include <optional>
@@ -8,6 +8,7 @@
 
 #include "molt/base/json.h"
 #include "molt/io/safetensors.h"
+#include "molt/train/run_directory.h"
 
 namespace molt::train {
 
@@ -17,11 +18,11 @@ struct Checkpoint {
   io::NamedTensors tensors;  ///< methods' and optimizer's, by name
 };
 
-/// Writes run_dir/checkpoints/step-NNNNNNNN, then removes all but the newest `keep`. Throws SystemError.
-void write_checkpoint(const std::string& run_dir, const Checkpoint& checkpoint, int64_t keep);
+/// Commits a checkpoint to a run, then removes all but the newest `keep`. Throws SystemError.
+void write_checkpoint(const RunDirectory& run, const Checkpoint& checkpoint, int64_t keep);
 
 /// The newest checkpoint, if there is one. Throws UsageError where its files are damaged.
-std::optional<Checkpoint> read_last_checkpoint(const std::string& run_dir);
+std::optional<Checkpoint> read_last_checkpoint(const RunDirectory& run);
 
 /// The tensors whose names start with `prefix`, the prefix taken off.
 io::NamedTensors with_prefix(const io::NamedTensors& tensors, const std::string& prefix);

@@ -31,7 +31,8 @@ struct Trainer::Impl {
   data::BatchStream& stream;
   TrainConfig config;
   uint64_t seed;
-  std::string run_dir, identity;
+  const RunDirectory* run_dir;
+  std::string identity;
   TrainHooks hooks;
 
   nn::EditSet edits;
@@ -115,7 +116,7 @@ struct Trainer::Impl {
     }
     system_error("training: step ", step + 1, ": ", tensor, " is not finite (loss ", loss,
                  "); nothing was updated. Try a lower learning_rate, more warmup_steps or compute: f32",
-                 run_dir.empty() ? std::string() : "; the last good checkpoint is in " + run_dir + "/checkpoints");
+                 run_dir ? "; the last good checkpoint is in " + run_dir->path() + "/checkpoints" : std::string());
   }
 
   StepRecord do_step() {
@@ -187,7 +188,7 @@ struct Trainer::Impl {
   }
 
   void save() {
-    if (run_dir.empty()) return;
+    if (!run_dir) return;
     Checkpoint checkpoint;
     checkpoint.step = step;
     checkpoint.state = {{"identity", identity},   {"phase", phase},         {"phase_step", phase_step},
@@ -201,18 +202,18 @@ struct Trainer::Impl {
       }
     }
     for (const auto& [name, t] : optimizer->state()) checkpoint.tensors.emplace_back("optimizer/" + name, t);
-    write_checkpoint(run_dir, checkpoint, config.save_total_limit);
+    write_checkpoint(*run_dir, checkpoint, config.save_total_limit);
   }
 
   int64_t resume() {
-    if (run_dir.empty()) return 0;
-    const auto checkpoint = read_last_checkpoint(run_dir);
+    if (!run_dir) return 0;
+    const auto checkpoint = read_last_checkpoint(*run_dir);
     if (!checkpoint) return 0;
     const Json& state = checkpoint->state;
     if (state.at("identity") != identity)
-      usage_error(run_dir, ": its checkpoint was made by another recipe; use the old one, or another output_dir");
+      usage_error(run_dir->path(), ": its checkpoint was made by another recipe; use the old one, or another output_dir");
     phase = state.at("phase").get<size_t>();
-    if (phase >= phases.size()) usage_error(run_dir, ": checkpoint names phase ", phase, " of ", phases.size());
+    if (phase >= phases.size()) usage_error(run_dir->path(), ": checkpoint names phase ", phase, " of ", phases.size());
     for (size_t m = 0; m < methods.size(); ++m) {
       methods[m]->load_state(with_prefix(checkpoint->tensors, str("method.", m, "/")));
       const io::NamedTensors kept = with_prefix(checkpoint->tensors, str("best.", m, "/"));
@@ -268,13 +269,13 @@ struct Trainer::Impl {
 };
 
 Trainer::Trainer(nn::LanguageModel& model, std::vector<nn::Method*> methods, data::BatchStream& stream,
-                 TrainConfig config, uint64_t seed, std::string run_dir, std::string identity, TrainHooks hooks)
+                 TrainConfig config, uint64_t seed, const RunDirectory* run, std::string identity, TrainHooks hooks)
     : impl_(new Impl{.model = model,
                      .methods = std::move(methods),
                      .stream = stream,
                      .config = std::move(config),
                      .seed = seed,
-                     .run_dir = std::move(run_dir),
+                     .run_dir = run,
                      .identity = std::move(identity),
                      .hooks = std::move(hooks)}) {
   for (const nn::Method* method : impl_->methods) {

@@ -12,6 +12,7 @@
 #include "molt/nn/method.h"
 #include "molt/train/config.h"
 #include "molt/train/metrics_log.h"
+#include "molt/train/run_directory.h"
 
 namespace molt::train {
 
@@ -40,10 +41,10 @@ struct TrainResult {
 
 class Trainer {
  public:
-  /// `run_dir`: checkpoints go to run_dir/checkpoints; empty: none are kept. `identity`: what must not change between a
+  /// `run`: where checkpoints go; null: none are kept. `identity`: what must not change between a
   /// checkpoint and its resumption (the resolved recipe).
   Trainer(nn::LanguageModel& model, std::vector<nn::Method*> methods, data::BatchStream& stream, TrainConfig config,
-          uint64_t seed, std::string run_dir, std::string identity, TrainHooks hooks);
+          uint64_t seed, const RunDirectory* run, std::string identity, TrainHooks hooks);
   ~Trainer();
 
   /// Goes back to the last checkpoint, if there is one. Returns its step, 0 without one. Throws UsageError if it is of

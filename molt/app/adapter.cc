@@ -1,0 +1,162 @@
+#include "molt/app/adapter.h"
+
+#include <filesystem>
+#include <set>
+
+#include "molt/app/methods.h"
+#include "molt/base/error.h"
+#include "molt/base/file.h"
+#include "molt/io/adapter.h"
+#include "molt/io/fingerprint.h"
+#include "molt/peft/lora.h"
+
+namespace molt::app {
+namespace {
+
+constexpr int kFormat = 1;
+
+/// Whether PEFT and transformers take a LoRA on this part, or what they do instead (peft 0.21, transformers 5.23).
+void note_peers(const std::set<std::string>& leaves, std::vector<std::string>& notes) {
+  for (const char* refused : {"out_proj", "conv1d"}) {
+    if (leaves.count(refused))
+      notes.push_back(str("peft refuses adapters on ", refused,
+                          " of Mamba (its fused kernel would bypass them); for other tools run `molt merge`"));
+  }
+  if (leaves.count("dt_proj"))
+    notes.push_back(
+        "transformers' Mamba reads dt_proj.weight directly, so peft loads this adapter but dt_proj's part has no "
+        "effect "
+        "there; for other tools run `molt merge`");
+}
+
+/// PEFT's LoRA config as ours. Refuses what would change the meaning if it were ignored.
+Json lora_options(const Json& config, const std::string& where) {
+  auto refuse = [&](const char* key, const char* why) { usage_error(where, ": ", key, " ", why); };
+  auto set = [&](const char* key) {
+    return config.contains(key) && !config[key].is_null() && config[key] != false && !config[key].empty();
+  };
+  if (set("use_dora")) refuse("use_dora", "is set; DoRA adapters are not supported yet");
+  if (config.value("bias", "none") != "none") refuse("bias", "is not \"none\"; trained biases are not supported yet");
+  for (const char* key : {"modules_to_save", "target_parameters", "trainable_token_indices", "layer_replication",
+                          "layers_to_transform", "exclude_modules", "lora_bias", "use_qalora", "use_bdlora",
+                          "alora_invocation_tokens", "kasa_config", "velora_config", "monteclora_config"}) {
+    if (set(key)) refuse(key, "is set, which this version cannot honour");
+  }
+  if (!config.contains("target_modules")) refuse("target_modules", "is missing");
+  Json options = Json::object();
+  for (const char* key :
+       {"r", "lora_alpha", "lora_dropout", "use_rslora", "target_modules", "rank_pattern", "alpha_pattern"}) {
+    if (config.contains(key) && !config[key].is_null()) options[key] = config[key];
+  }
+  return options;
+}
+
+MethodEntry entry_of(const std::string& name, Json options, const std::string& where) {
+  options.erase("method");
+  return {name, YamlNode::parse(options.dump(), where)};
+}
+
+}  // namespace
+
+std::vector<std::string> save_adapter(const std::string& directory, const std::vector<nn::Method*>& methods,
+                                      const models::LoadedModel& base, const std::string& base_path) {
+  std::vector<std::string> notes;
+  io::AdapterFiles files;
+  Json entries = Json::array();
+  std::set<std::string> leaves;
+  for (const nn::Method* method : methods) {
+    entries.push_back(method->config_json());
+    for (const auto& tensor : method->state()) {
+      files.tensors.push_back(tensor);
+      const auto key = io::split_peft_key(tensor.first);
+      if (key && method->name() == "lora") leaves.insert(key->module.substr(key->module.rfind('.') + 1));
+    }
+  }
+  const auto* lora = methods.size() == 1 ? dynamic_cast<const peft::Lora*>(methods[0]) : nullptr;
+  if (lora) {
+    files.config = lora->peft_config();
+    note_peers(leaves, notes);
+  } else {
+    std::string type = "MOLT";
+    for (const nn::Method* method : methods) type += "_" + method->name();
+    for (char& c : type) c = static_cast<char>(std::toupper(static_cast<unsigned char>(c)));
+    files.config = {{"peft_type", type}, {"task_type", "CAUSAL_LM"}, {"inference_mode", true}};
+    notes.push_back("peft has no method '" + type + "'; for other tools run `molt merge`");
+  }
+  files.config["base_model_name_or_path"] = base_path;
+  const Json molt = {{"format", kFormat},
+                     {"molt_version", MOLT_VERSION},
+                     {"base_fingerprint", base.checkpoint ? io::base_fingerprint(*base.checkpoint) : ""},
+                     {"family", base.family->name},
+                     {"methods", entries}};
+  make_directories(directory);
+  write_file_atomic((std::filesystem::path(directory) / "molt.json").string(), molt.dump(2) + "\n");
+  io::write_adapter(directory, files);
+  return notes;
+}
+
+AdapterInfo inspect_adapter(const std::string& directory) {
+  AdapterInfo info;
+  info.config = io::read_adapter(directory).config;
+  const auto path = std::filesystem::path(directory) / "molt.json";
+  if (std::filesystem::exists(path)) {
+    info.molt = read_json_file(path.string());
+    if (!info.molt.is_object() || info.molt.value("format", Json()) != kFormat)
+      usage_error(path.string(), ": expected format ", kFormat, ", found ", info.molt.value("format", Json()).dump());
+    if (!info.molt.contains("methods") || !info.molt["methods"].is_array())
+      usage_error(path.string(), ": methods is missing");
+    for (const Json& entry : info.molt["methods"]) info.method_names.push_back(entry.value("method", std::string()));
+  } else {
+    const std::string type = info.config.value("peft_type", std::string("nothing"));
+    if (type != "LORA")
+      usage_error(directory, "/adapter_config.json: peft_type is ", type, "; without molt.json only LORA can be read");
+    info.method_names = {"lora"};
+  }
+  return info;
+}
+
+LoadedAdapter::LoadedAdapter(const std::string& directory, models::LoadedModel& base, Dtype trainable_dtype)
+    : directory_(directory), base_(base), info_(inspect_adapter(directory)) {
+  const std::string where = directory + "/adapter_config.json";
+  if (info_.molt.is_null()) {
+    methods_.push_back(make_method(entry_of("lora", lora_options(info_.config, where), where), 0, trainable_dtype));
+  } else {
+    const std::string expected = info_.molt.value("base_fingerprint", std::string());
+    if (!expected.empty() && base.checkpoint) {
+      const std::string found = io::base_fingerprint(*base.checkpoint);
+      if (found != expected)
+        usage_error(directory, ": was trained on another base (fingerprint ", expected, ", this model has ", found,
+                    "); it was ", info_.config.value("base_model_name_or_path", std::string("not named")));
+    }
+    for (const Json& entry : info_.molt["methods"])
+      methods_.push_back(make_method(entry_of(entry.value("method", std::string()), entry, directory + "/molt.json"), 0,
+                                     trainable_dtype));
+  }
+  for (const auto& method : methods_) method->declare(base.model->sites(), base.model->parameters());
+}
+
+void LoadedAdapter::finish() {
+  const io::AdapterFiles files = io::read_adapter(directory_);
+  std::set<std::string> used;
+  for (const auto& method : methods_) {
+    method->attach(base_.model->sites());
+    method->load_state(files.tensors);
+    for (const auto& [name, tensor] : method->state()) used.insert(name);
+  }
+  for (const auto& [name, tensor] : files.tensors) {
+    if (!used.count(name))
+      usage_error(directory_, ": tensor ", name, " belongs to no target of its config; nothing was loaded");
+  }
+}
+
+std::vector<nn::Method*> LoadedAdapter::methods() const {
+  std::vector<nn::Method*> out;
+  for (const auto& method : methods_) out.push_back(method.get());
+  return out;
+}
+
+void LoadedAdapter::bind(nn::EditSet& edits) const {
+  for (const auto& method : methods_) method->bind(edits);
+}
+
+}  // namespace molt::app

@@ -1,0 +1,83 @@
+#include "molt/app/judge.h"
+
+#include "molt/base/error.h"
+#include "molt/eval/classify.h"
+#include "molt/eval/exact_match.h"
+#include "molt/eval/perplexity.h"
+
+namespace molt::app {
+namespace {
+
+std::vector<data::EvalExample> questions_of(const std::vector<data::Example>& examples, const Recipe& recipe,
+                                            const data::Encoder& encoder) {
+  std::vector<data::EvalExample> questions;
+  const auto limit = static_cast<size_t>(recipe.evaluation.limit.value_or(static_cast<int64_t>(examples.size())));
+  for (size_t i = 0; i < std::min(limit, examples.size()); ++i)
+    questions.push_back(data::encode_question(examples[i], recipe.data, encoder));
+  return questions;
+}
+
+void judge_answers(const eval::ModelView& view, const Recipe& recipe, const std::vector<data::EvalExample>& questions,
+                   const text::Tokenizer& tokenizer, const JudgeProgress& progress, Judgement& out) {
+  eval::AnswerOptions options;
+  options.generate = recipe.evaluation.generate;
+  options.one_line = recipe.evaluation.one_line;
+  if (tokenizer.eos_id()) options.generate.stop_ids.push_back(*tokenizer.eos_id());
+  auto decode = [&](const std::vector<int32_t>& ids) { return tokenizer.decode(ids, true); };
+  const auto answers = eval::answer(view, questions, decode, options, progress);
+  out.main = "exact_match";
+  out.scores.emplace_back("exact_match", eval::exact_match(answers));
+  for (size_t i = 0; i < std::min(answers.size(), static_cast<size_t>(recipe.evaluation.samples)); ++i)
+    out.samples.push_back({answers[i].prompt, answers[i].references.at(0), answers[i].generated, answers[i].right});
+}
+
+void judge_classes(const eval::ModelView& view, const Recipe& recipe, const data::Data& data,
+                   const std::vector<data::EvalExample>& questions, const data::Encoder& encoder,
+                   const JudgeProgress& progress, Judgement& out) {
+  const auto& labelled = data.train_examples.empty()
+                             ? data.test_examples.empty() ? data.validation_examples : data.test_examples
+                             : data.train_examples;
+  const data::LabelSet labels = data::make_labels(labelled, recipe.data, encoder);
+  const eval::Classification result = eval::evaluate_classes(view, questions, labels, {}, progress);
+  out.main = "accuracy";
+  out.scores.emplace_back("accuracy", result.free.accuracy);
+  out.scores.emplace_back("accuracy_among_classes", result.restricted.accuracy);
+  out.scores.emplace_back("matthews", result.free.matthews);
+  out.scores.emplace_back("f1_macro", result.free.f1_macro);
+  out.scores.emplace_back("outside_classes", static_cast<double>(result.outside) /
+                                                 static_cast<double>(std::max<size_t>(1, questions.size())));
+  for (size_t i = 0; i < std::min(questions.size(), static_cast<size_t>(recipe.evaluation.samples)); ++i) {
+    const int32_t said = result.predictions[i].free;
+    const std::string word = said == eval::kOutside ? "(no class)" : labels.names[static_cast<size_t>(said)];
+    out.samples.push_back({questions[i].prompt_text, questions[i].references.at(0), word, said == result.expected[i]});
+  }
+}
+
+}  // namespace
+
+train::Scores likelihood_scores(const eval::ModelView& view, const data::Source& source, int64_t limit) {
+  const eval::Likelihood found = eval::likelihood(view, source, {.most_samples = limit});
+  return {{"loss", found.mean()}, {"perplexity", found.perplexity()}};
+}
+
+Judgement judge(const eval::ModelView& view, const Recipe& recipe, const data::Data& data,
+                const text::Tokenizer& tokenizer, const data::Encoder& encoder, const JudgeProgress& progress) {
+  const bool test = data.test != nullptr;
+  const auto source = test ? data.test : data.validation;
+  if (!source) usage_error("data: neither test nor validation is given; there is nothing to judge on");
+  Judgement out;
+  out.main = "loss";
+  out.scores = likelihood_scores(view, *source, recipe.evaluation.limit.value_or(0));
+  if (recipe.evaluation.metric == "loss") return out;
+  const auto questions = questions_of(test ? data.test_examples : data.validation_examples, recipe, encoder);
+  if (questions.empty())
+    usage_error("evaluation.metric: ", recipe.evaluation.metric, " needs examples with prompt and completion");
+  if (recipe.evaluation.metric == "exact_match") {
+    judge_answers(view, recipe, questions, tokenizer, progress, out);
+  } else {
+    judge_classes(view, recipe, data, questions, encoder, progress, out);
+  }
+  return out;
+}
+
+}  // namespace molt::app

@@ -1,0 +1,33 @@
+// Judges a model on a recipe's data: loss and perplexity always, and the task's own metric.
+#pragma once
+
+#include <functional>
+#include <string>
+#include <vector>
+
+#include "molt/app/recipe.h"
+#include "molt/data/load.h"
+#include "molt/eval/model_view.h"
+#include "molt/text/tokenizer.h"
+#include "molt/train/report.h"
+#include "molt/train/trainer.h"
+
+namespace molt::app {
+
+struct Judgement {
+  train::Scores scores;  ///< loss, perplexity, then the metric's
+  std::string main;      ///< the score that counts
+  std::vector<train::SampleRow> samples;
+};
+
+using JudgeProgress = std::function<void(int64_t done, int64_t total)>;
+
+/// Loss and perplexity on a source, through to the first `limit` samples (0: all).
+train::Scores likelihood_scores(const eval::ModelView& view, const data::Source& source, int64_t limit);
+
+/// The recipe's metric on its test data, or on its validation data where there is no test. Throws UsageError if it has
+/// neither.
+Judgement judge(const eval::ModelView& view, const Recipe& recipe, const data::Data& data,
+                const text::Tokenizer& tokenizer, const data::Encoder& encoder, const JudgeProgress& progress = {});
+
+}  // namespace molt::app

@@ -1,0 +1,133 @@
+#include "molt/app/merge.h"
+
+#include <algorithm>
+#include <cmath>
+#include <filesystem>
+
+#include "molt/base/error.h"
+#include "molt/base/file.h"
+#include "molt/base/rng.h"
+#include "molt/io/safetensors.h"
+
+namespace molt::app {
+namespace {
+
+namespace fs = std::filesystem;
+
+/// The f32 values of a parameter with its site's edits folded in.
+Tensor merged_values(const nn::LanguageModel& model, const nn::EditSet& edits, const nn::Parameter& p,
+                     const Tensor& source) {
+  Tensor values = source.to(Dtype::kF32).reshape(p.shape);
+  for (const auto& [id, edit] : edits.all()) {
+    const nn::Site& site = model.sites().all()[static_cast<size_t>(id)];
+    if (site.parameter == &p) edit->merge(site, values);
+  }
+  return values;
+}
+
+bool edited(const nn::LanguageModel& model, const nn::EditSet& edits, const nn::Parameter& p) {
+  for (const auto& [id, edit] : edits.all()) {
+    if (model.sites().all()[static_cast<size_t>(id)].parameter == &p) return true;
+  }
+  return false;
+}
+
+void copy_tokenizer(const std::string& from, const fs::path& to) {
+  if (from.empty()) return;
+  const fs::path source = fs::is_directory(from) ? fs::path(from) : fs::path(from).parent_path();
+  for (const char* name : {"tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "vocab.json",
+                           "merges.txt", "generation_config.json", "chat_template.jinja"}) {
+    if (fs::exists(source / name)) write_file_atomic((to / name).string(), read_file((source / name).string()));
+  }
+}
+
+Shape stored_shape(const nn::Parameter& p) {
+  // torch keeps a depthwise convolution as (E, 1, K).
+  const std::string end = "conv1d.weight";
+  const bool conv = p.path.size() > end.size() && p.path.compare(p.path.size() - end.size(), end.size(), end) == 0;
+  return conv ? Shape{p.shape[0], 1, p.shape[1]} : p.shape;
+}
+
+}  // namespace
+
+void write_merged(const models::LoadedModel& loaded, const nn::EditSet& edits, const std::string& directory,
+                  const std::string& dtype, const std::string& tokenizer_from) {
+  const nn::LanguageModel& model = *loaded.model;
+  std::error_code error;
+  if (loaded.checkpoint && fs::equivalent(directory, loaded.checkpoint->directory(), error))
+    usage_error(directory, ": is the base model's own directory; choose another");
+  if (!dtype.empty() && dtype != "f32" && dtype != "bf16")
+    usage_error("dtype: expected f32 or bf16, found '", dtype, "'");
+
+  // Every edit must have a weight to go into.
+  for (const auto& [id, edit] : edits.all()) {
+    const nn::Site& site = model.sites().all()[static_cast<size_t>(id)];
+    if (!site.parameter) usage_error(site.path, ": holds no weight that an edit could be folded into");
+    if (model.plan().tied_head && site.parameter->lookup && site.kind == nn::SiteKind::kLinear)
+      usage_error(site.path, ": shares its weight with the embedding; merging would change both");
+  }
+  io::NamedTensors tensors;
+  std::string word = dtype;
+  for (const nn::Parameter& p : model.parameters()) {
+    Tensor source;
+    if (p.trained) {
+      source = p.var.value();
+    } else if (loaded.checkpoint) {
+      source = loaded.checkpoint->tensor(models::stored_name(loaded, p.path));
+    } else {
+      source = p.var.value();
+    }
+    Tensor values = edited(model, edits, p) || p.trained ? merged_values(model, edits, p, source) : source;
+    const Dtype kept =
+        loaded.checkpoint ? loaded.checkpoint->tensor(models::stored_name(loaded, p.path)).dtype() : source.dtype();
+    Dtype target = dtype == "bf16" ? Dtype::kBf16 : dtype == "f32" ? Dtype::kF32 : kept;
+    // The reference keeps these in f32 whatever the rest is stored in; their exponentials need the digits.
+    if (p.ssm && p.shape.size() <= 2 && !p.product && dtype == "bf16") target = Dtype::kF32;
+    if (values.dtype() != target) values = values.to(target);
+    tensors.emplace_back(p.path, values.reshape(stored_shape(p)));
+    if (word.empty() && p.lookup) word = dtype_name(target);
+  }
+  make_directories(directory);
+  Json config = loaded.family->config(model.plan());
+  if (loaded.config.is_object() && loaded.config.contains("model_type")) config = loaded.config;
+  config["dtype"] = word == "bf16" ? "bfloat16" : word == "f16" ? "float16" : "float32";
+  config.erase("torch_dtype");
+  io::write_safetensors((fs::path(directory) / "model.safetensors").string(), tensors);
+  write_file_atomic((fs::path(directory) / "config.json").string(), config.dump(2) + "\n");
+  copy_tokenizer(tokenizer_from, directory);
+}
+
+MergeCheck check_merged(const nn::LanguageModel& model, const nn::EditSet& edits, const std::string& directory) {
+  models::LoadedModel merged = models::open_model(directory, model.precision());
+  models::load_weights(merged);
+  constexpr int64_t kRows = 48;
+  std::vector<int32_t> ids;
+  std::vector<int64_t> rows;
+  const Rng rng(7, "merge probe");
+  for (int64_t t = 0; t < kRows; ++t) {
+    ids.push_back(
+        static_cast<int32_t>(rng.below(static_cast<uint64_t>(t), static_cast<uint32_t>(model.plan().vocabulary))));
+    rows.push_back(t);
+  }
+  const Segments segments = Segments({0, kRows / 3, kRows});
+  const NoGrad no_grad;
+  nn::Context adapted{.segments = &segments, .edits = &edits}, plain{.segments = &segments};
+  const auto a = model.logits(adapted, model.hidden(adapted, ids), rows).value().values();
+  const auto b = merged.model->logits(plain, merged.model->hidden(plain, ids), rows).value().values();
+  MergeCheck check{.rows = kRows};
+  const auto width = static_cast<size_t>(model.plan().vocabulary);
+  for (size_t i = 0; i < a.size(); ++i) {
+    check.largest = std::max(check.largest, std::abs(a[i] - b[i]));
+    check.scale = std::max(check.scale, std::abs(a[i]));
+    if (!std::isfinite(b[i])) system_error(directory, ": the merged model's logits are not finite");
+  }
+  for (size_t r = 0; r < static_cast<size_t>(kRows); ++r) {
+    const auto best = [&](const std::vector<double>& v) {
+      return std::max_element(v.begin() + r * width, v.begin() + (r + 1) * width) - (v.begin() + r * width);
+    };
+    check.same += best(a) == best(b);
+  }
+  return check;
+}
+
+}  // namespace molt::app

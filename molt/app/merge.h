@@ -1,0 +1,28 @@
+// A plain checkpoint in transformers' layout from a base and what was trained on it.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "molt/models/load.h"
+#include "molt/nn/edit.h"
+
+namespace molt::app {
+
+/// Writes config.json, model.safetensors and the base's tokenizer files to `directory`. Every tensor is the base's
+/// (or, if trained whole, the trained one) with its edits folded in, computed in f32. `dtype`: "" keeps each tensor's
+/// own, else f32 or bf16. Throws UsageError where an edit cannot be folded in, or `directory` is the base's.
+void write_merged(const models::LoadedModel& loaded, const nn::EditSet& edits, const std::string& directory,
+                  const std::string& dtype, const std::string& tokenizer_from);
+
+struct MergeCheck {
+  double largest = 0;  ///< largest absolute difference between a merged and an adapted logit
+  double scale = 0;    ///< largest absolute adapted logit
+  int64_t rows = 0;    ///< probe tokens compared
+  int64_t same = 0;    ///< of which so many have the same most likely next token
+};
+
+/// Loads `directory` and compares its logits with the adapted model's on a fixed stream of tokens.
+MergeCheck check_merged(const nn::LanguageModel& model, const nn::EditSet& edits, const std::string& directory);
+
+}  // namespace molt::app

@@ -1,0 +1,90 @@
+#include "molt/app/recipe.h"
+
+#include <filesystem>
+
+#include "molt/base/error.h"
+#include "molt/device/cpu_info.h"
+
+namespace molt::app {
+namespace {
+
+Dtype dtype_from(const std::string& option, const std::string& word) {
+  if (word == "f32") return Dtype::kF32;
+  if (word == "bf16") return Dtype::kBf16;
+  if (word == "f64") return Dtype::kF64;
+  usage_error(option, ": expected auto, f32 or bf16, found '", word, "'");
+}
+
+}  // namespace
+
+nn::Precision precision_from(const std::string& base, const std::string& compute) {
+  const Dtype best = bf16_supported() ? Dtype::kBf16 : Dtype::kF32;
+  nn::Precision precision;
+  precision.compute = compute == "auto" ? best : dtype_from("compute", compute);
+  precision.base = base == "auto" ? precision.compute : dtype_from("base_dtype", base);
+  return precision;
+}
+
+std::vector<MethodEntry> read_methods(const YamlNode& node) {
+  std::vector<MethodEntry> methods;
+  if (node.is_scalar()) {
+    methods.push_back({node.scalar(), YamlNode::parse("{}", node.where())});
+  } else if (node.is_list()) {
+    for (const YamlNode& item : node.items()) {
+      for (MethodEntry& entry : read_methods(item)) methods.push_back(std::move(entry));
+    }
+  } else if (node.is_map()) {
+    for (const std::string& name : node.keys()) {
+      const YamlNode options = node.child(name);
+      methods.push_back({name, options.is_map() ? options : YamlNode::parse("{}", options.where())});
+    }
+  } else {
+    usage_error(node.where(), ": expected a method such as lora, or a map such as {lora: {r: 8}}");
+  }
+  return methods;
+}
+
+Recipe Recipe::read(const std::string& path, const std::vector<std::string>& overrides) {
+  YamlNode root = YamlNode::read_file(path);
+  for (const std::string& assignment : overrides) root.apply(assignment);
+  return from(root, std::filesystem::path(path).stem().string());
+}
+
+Recipe Recipe::from(YamlNode root, const std::string& name) {
+  Recipe recipe;
+  YamlReader reader(root);
+  recipe.visit(reader);
+  reader.finish();
+  recipe.scratch_given = root.has("from_scratch");
+  if (root.has("method")) recipe.methods = read_methods(root.child("method"));
+  if (recipe.output_dir.empty()) recipe.output_dir = "runs/" + name;
+  if (recipe.model.empty() == !recipe.scratch_given)
+    usage_error(root.where(), recipe.scratch_given ? ": model and from_scratch are both given; keep one"
+                                                   : ": model is missing: the directory of a checkpoint");
+  if (recipe.scratch_given &&
+      (recipe.from_scratch.d_model < 1 || recipe.from_scratch.layers < 1 || recipe.tokenizer.empty()))
+    usage_error(root.where(), ": from_scratch needs d_model and layers, and tokenizer beside it");
+  if (recipe.threads < 0) usage_error("threads: must not be negative, is ", recipe.threads);
+  const std::string& metric = recipe.evaluation.metric;
+  if (metric != "loss" && metric != "exact_match" && metric != "accuracy")
+    usage_error("evaluation.metric: expected loss, exact_match or accuracy, found '", metric, "'");
+  recipe.precision();
+  recipe.training.validate();
+  recipe.data.validate();
+  return recipe;
+}
+
+nn::Precision Recipe::precision() const { return precision_from(base_dtype, compute); }
+
+OrderedJson Recipe::resolved() const {
+  JsonWriter writer;
+  const_cast<Recipe*>(this)->visit(writer);
+  OrderedJson json = writer.json();
+  if (!scratch_given) json.erase("from_scratch");
+  OrderedJson entries = OrderedJson::array();
+  for (const MethodEntry& entry : methods) entries.push_back({{entry.name, entry.options.dump()}});
+  json["method"] = entries;
+  return json;
+}
+
+}  // namespace molt::app

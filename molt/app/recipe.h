@@ -1,0 +1,106 @@
+// A recipe: everything a run is, read from YAML with overrides, and written back as resolved.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "molt/app/yaml_reader.h"
+#include "molt/data/config.h"
+#include "molt/eval/generate_config.h"
+#include "molt/nn/parameter.h"
+#include "molt/train/config.h"
+
+namespace molt::app {
+
+/// A model to be made rather than loaded.
+struct ScratchConfig {
+  std::string family = "mamba";
+  int64_t d_model = 0;
+  int64_t layers = 0;
+  int64_t d_state = 16;
+  int64_t expand = 2;
+  int64_t d_conv = 4;
+
+  template <class V>
+  void visit(V& v) {
+    v.field("family", family, "model family");
+    v.field("d_model", d_model, "model width D");
+    v.field("layers", layers, "number of layers");
+    v.field("d_state", d_state, "states per channel N");
+    v.field("expand", expand, "inner width over model width");
+    v.field("d_conv", d_conv, "convolution width K");
+  }
+};
+
+/// How the result is judged.
+struct EvaluationConfig {
+  std::string metric = "loss";
+  std::optional<int64_t> limit;
+  bool one_line = false;
+  int64_t samples = 20;
+  eval::GenerateConfig generate;
+
+  template <class V>
+  void visit(V& v) {
+    v.field("metric", metric, "loss | exact_match | accuracy (classes by their label tokens)");
+    v.field("limit", limit, "judge this many examples of the test (or validation) data");
+    v.field("one_line", one_line, "exact_match: an answer ends at its first line break");
+    v.field("samples", samples, "examples shown in the report");
+    v.group("generate", generate, "exact_match: how answers are decoded");
+  }
+};
+
+/// One entry of `method:`; its options stay YAML until the method reads them.
+struct MethodEntry {
+  std::string name;
+  YamlNode options;
+};
+
+struct Recipe {
+  std::string model;
+  std::string tokenizer;
+  std::string output_dir;
+  int64_t seed = 42;
+  std::string base_dtype = "auto";
+  std::string compute = "auto";
+  int64_t threads = 0;
+  bool scratch_given = false;
+  ScratchConfig from_scratch;
+  data::DataConfig data;
+  train::TrainConfig training;
+  EvaluationConfig evaluation;
+  std::vector<MethodEntry> methods;
+
+  /// Everything but the methods, in the order a reader wants it. Training options stand at the top level.
+  template <class V>
+  void visit(V& v) {
+    v.field("model", model, "directory of the base checkpoint");
+    v.field("tokenizer", tokenizer, "directory or file of a tokenizer.json (default: the model's directory)");
+    v.field("output_dir", output_dir, "run directory (default: runs/NAME-OF-RECIPE)");
+    v.field("seed", seed, "same seed, same bits");
+    v.field("base_dtype", base_dtype, "frozen weights: auto | f32 | bf16");
+    v.field("compute", compute, "operands of products: auto (bf16 where the processor has it) | f32 | bf16");
+    v.field("threads", threads, "0: every core this process may use");
+    v.group("from_scratch", from_scratch, "make a new model instead of loading one");
+    v.group("data", data, "what to train and judge on");
+    v.skip("method");
+    v.group("evaluation", evaluation, "how the result is judged");
+    training.visit(v);
+  }
+
+  /// Reads a recipe and applies overrides ("data.limit=100"). Throws UsageError.
+  static Recipe read(const std::string& path, const std::vector<std::string>& overrides);
+  static Recipe from(YamlNode root, const std::string& name);
+
+  nn::Precision precision() const;
+  /// As resolved: every key with its value.
+  OrderedJson resolved() const;
+};
+
+/// The methods of a `method:` node: a name, a map from name to options, or a list of either.
+std::vector<MethodEntry> read_methods(const YamlNode& node);
+
+/// The word of a recipe ("auto", "f32", "bf16") as dtypes. Throws UsageError.
+nn::Precision precision_from(const std::string& base, const std::string& compute);
+
+}  // namespace molt::app

@@ -1,0 +1,233 @@
+#include "molt/app/train_run.h"
+
+#include <cmath>
+#include <cstdio>
+#include <ctime>
+#include <filesystem>
+#include <optional>
+
+#include "molt/app/adapter.h"
+#include "molt/app/merge.h"
+#include "molt/app/methods.h"
+#include "molt/app/workspace.h"
+#include "molt/base/error.h"
+#include "molt/base/file.h"
+#include "molt/base/format.h"
+#include "molt/base/system.h"
+#include "molt/data/encoder.h"
+#include "molt/device/cpu_info.h"
+#include "molt/train/metrics_log.h"
+#include "molt/train/progress.h"
+#include "molt/train/run_directory.h"
+#include "molt/train/tensorboard.h"
+
+namespace molt::app {
+namespace {
+
+namespace fs = std::filesystem;
+
+models::LoadedModel open_base(const Recipe& recipe) {
+  if (!recipe.scratch_given) return models::open_model(recipe.model, recipe.precision());
+  const ScratchConfig& s = recipe.from_scratch;
+  models::LoadedModel loaded;
+  loaded.family = &models::family_named(s.family);
+  nn::LanguageModelPlan plan;
+  plan.family = s.family;
+  plan.d_model = s.d_model;
+  const text::Tokenizer tokenizer = text::Tokenizer::load(recipe.tokenizer);
+  plan.vocabulary = (tokenizer.vocab_size() + 7) / 8 * 8;
+  nn::MambaConfig mixer;
+  mixer.d_model = s.d_model;
+  mixer.d_inner = s.expand * s.d_model;
+  mixer.d_state = s.d_state;
+  mixer.d_conv = s.d_conv;
+  mixer.dt_rank = (s.d_model + 15) / 16;
+  plan.layers.assign(static_cast<size_t>(s.layers), {mixer});
+  loaded.config = loaded.family->config(plan);
+  loaded.model = std::make_unique<nn::LanguageModel>(plan, recipe.precision());
+  return loaded;
+}
+
+bool trains_whole_model(const std::vector<std::unique_ptr<nn::Method>>& methods, const nn::LanguageModel& model) {
+  return methods.size() == 1 && methods[0]->name() == "full" &&
+         methods[0]->trainable_count() == model.parameter_count();
+}
+
+std::string score_text(const train::Scores& scores) {
+  std::string text;
+  for (const auto& [name, value] : scores) {
+    char number[32];
+    std::snprintf(number, sizeof number, "%.4g", value);
+    text += (text.empty() ? "" : "  ") + name + " " + number;
+  }
+  return text;
+}
+
+}  // namespace
+
+train::Facts environment(uint64_t seed) {
+  const CpuInfo cpu = cpu_info();
+  return {{"Molt", MOLT_VERSION},        {"Host", host_name()},
+          {"Processor", cpu_model()},    {"Instruction sets", cpu.simd + ", " + cpu.matmul},
+          {"oneDNN", cpu.onednn},        {"Threads", std::to_string(cpu.threads)},
+          {"Seed", std::to_string(seed)}};
+}
+
+std::string describe_methods(const std::vector<MethodEntry>& methods) {
+  std::string text;
+  for (const MethodEntry& entry : methods) text += (text.empty() ? "" : " + ") + entry.name;
+  return text;
+}
+
+TrainRunResult run_training(const Recipe& recipe, const TrainRunOptions& options) {
+  const auto say = [&](const std::string& text) {
+    if (options.sink) options.sink(text + "\n");
+  };
+  if (recipe.methods.empty()) usage_error("method: is missing; name one, such as {lora: {r: 8}}, sdt or full");
+  set_compute_threads(recipe.threads > 0 ? static_cast<int>(recipe.threads) : usable_cores());
+
+  // Everything that can be wrong is found before the run directory is touched.
+  models::LoadedModel base = open_base(recipe);
+  nn::LanguageModel& model = *base.model;
+  auto methods = make_methods(recipe.methods, recipe.seed, model.precision().activation());
+  for (const auto& method : methods) method->declare(model.sites(), model.parameters());
+  const text::Tokenizer tokenizer = open_tokenizer(recipe.tokenizer, recipe.model, model.plan().vocabulary);
+  const data::Encoder encoder = data::load_encoder(recipe.tokenizer.empty() ? recipe.model : recipe.tokenizer);
+  data::LoadOptions load_options;
+  load_options.threads = compute_threads();
+  train::Progress progress(
+      {.sink = options.sink ? options.sink : [](std::string_view) {}, .tty = options.tty, .width = options.width});
+  const data::Data data = data::load_data(recipe.data, encoder, load_options);
+  if (!data.train) usage_error("data.train: is missing");
+  if (recipe.scratch_given) {
+    models::initialise_weights(base, recipe.seed);
+  } else {
+    models::load_weights(base);
+  }
+  for (const auto& method : methods) method->attach(model.sites());
+
+  data::BatchStream stream(data.train, {.batch_size = recipe.training.batch_size,
+                                        .tokens_per_batch = recipe.training.tokens_per_batch,
+                                        .seed = recipe.seed});
+  const std::string run_dir = recipe.output_dir;
+  const std::string resolved = recipe.resolved().dump(2) + "\n";
+  const bool begun = options.resume && fs::exists(run_dir);
+  const train::RunDirectory run =
+      begun ? train::RunDirectory::open(run_dir) : train::RunDirectory::create(run_dir, resolved);
+
+  std::vector<nn::Method*> method_list;
+  int64_t trainable = 0;
+  for (const auto& method : methods) {
+    method_list.push_back(method.get());
+    trainable += method->trainable_count();
+    say(str("  ", method->name(), ": ", method->coverage(), ", ", format_count(method->trainable_count()),
+            " trainable"));
+  }
+  const bool whole = trains_whole_model(methods, model);
+  const int64_t total_parameters = model.parameter_count() + (whole ? 0 : trainable);
+
+  std::optional<train::MetricsLog> log;
+  std::optional<train::EventWriter> events;
+  auto record = [&](const train::MetricsRecord& r) {
+    log->write(r);
+    events->record(r, static_cast<double>(std::time(nullptr)));
+  };
+  train::TrainHooks hooks;
+  hooks.should_stop = options.should_stop;
+  hooks.on_step = [&](const train::StepRecord& r, int64_t) {
+    if (r.step % recipe.training.logging_steps == 0 || r.step == 1) record(r);
+    progress.update({.step = r.step,
+                     .loss = r.loss,
+                     .tokens_per_second = r.tokens_per_second,
+                     .memory_bytes = static_cast<int64_t>(r.memory_mib * (1 << 20))});
+  };
+  hooks.on_eval = [&](const train::EvalRecord& r) {
+    record(r);
+    progress.message(str("step ", r.step, "  ", r.name, ": ", score_text(r.values)));
+  };
+  hooks.on_note = [&](const train::NoteRecord& r) {
+    record(r);
+    progress.message(r.text);
+  };
+  if (data.validation) {
+    hooks.evaluate = [&](const nn::EditSet& edits) {
+      return likelihood_scores({model, &edits}, *data.validation, recipe.data.validation_limit.value_or(0));
+    };
+  }
+
+  train::Trainer trainer(model, method_list, stream, recipe.training, recipe.seed, &run, resolved, hooks);
+  const int64_t done = options.resume ? trainer.resume() : 0;
+  const std::string log_path = run.metrics();
+  log.emplace(done > 0 ? train::MetricsLog::resume(log_path, done) : train::MetricsLog::start(log_path));
+  const double now = static_cast<double>(std::time(nullptr));
+  if (done > 0) {
+    events.emplace(run.tensorboard(), now, host_name(), done);
+  } else {
+    events.emplace(run.tensorboard(), now, host_name());
+  }
+  if (done > 0) say(str("  resumed after step ", done));
+
+  progress.begin("train", trainer.total_steps(), done);
+  TrainRunResult result;
+  result.run_dir = run_dir;
+  const train::TrainResult trained = trainer.run();
+  progress.finish();
+  result.finished = trained.finished;
+  if (!trained.finished) {
+    say(str("stopped after step ", trained.steps, "; go on with: molt train … --resume"));
+    return result;
+  }
+
+  if (whole) {
+    result.product = run_dir + "/model";
+    write_merged(base, trainer.edits(), result.product, recipe.scratch_given ? "f32" : "",
+                 recipe.tokenizer.empty() ? recipe.model : recipe.tokenizer);
+  } else {
+    result.product = run.adapter();
+    for (const std::string& note : save_adapter(result.product, method_list, base, recipe.model))
+      say("  note: " + note);
+  }
+
+  train::RunReport& report = result.report;
+  if (data.test || data.validation) {
+    progress.begin("judge", 1);
+    result.judgement = judge({model, &trainer.edits()}, recipe, data, tokenizer, encoder, [&](int64_t at, int64_t of) {
+      if (at == 1) progress.begin("judge", of);
+      progress.update({.step = at});
+    });
+    progress.finish();
+    record(train::EvalRecord{trained.steps, data.test ? "test" : "validation", result.judgement.scores});
+  }
+  log->sync();
+
+  report.title = fs::path(run_dir).filename().string();
+  report.created = iso_time_now();
+  report.status = "finished";
+  report.model = recipe.model.empty() ? "from scratch" : recipe.model;
+  report.method = describe_methods(recipe.methods);
+  report.task = recipe.data.train.empty() ? "" : recipe.data.train[0];
+  report.trainable_parameters = trainable;
+  report.total_parameters = total_parameters;
+  report.score_name = result.judgement.main;
+  report.samples = result.judgement.samples;
+  report.recipe = resolved;
+  report.environment = environment(recipe.seed);
+  report.peak_memory_bytes = process_memory().peak;
+  train::add_metrics(report, train::read_metrics(log_path));
+  write_file_atomic(run.report(), train::report_page(report));
+  Json summary = {{"finished", true},
+                  {"steps", trained.steps},
+                  {"tokens", trained.tokens},
+                  {"seconds", trained.seconds},
+                  {"trainable_parameters", trainable},
+                  {"total_parameters", total_parameters},
+                  {"peak_memory_bytes", process_memory().peak},
+                  {"best_step", trained.best_step},
+                  {"best_validation_loss", trained.best_loss},
+                  {"product", result.product}};
+  for (const auto& [name, value] : result.judgement.scores) summary["scores"][name] = value;
+  write_file_atomic(run_dir + "/result.json", summary.dump(2) + "\n");
+  return result;
+}
+
+}  // namespace molt::app

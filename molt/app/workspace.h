@@ -1,0 +1,49 @@
+// A model with its tokenizer, opened for any verb; methods or an adapter on it where there are some.
+#pragma once
+
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "molt/app/adapter.h"
+#include "molt/data/encode.h"
+#include "molt/eval/model_view.h"
+#include "molt/models/load.h"
+#include "molt/text/tokenizer.h"
+
+namespace molt::app {
+
+/// Loads the tokenizer at `path`, or in the model's directory where `path` is empty. Throws UsageError, telling how to
+/// give one, where there is none; or where it has ids the model has no rows for.
+text::Tokenizer open_tokenizer(const std::string& path, const std::string& model_directory, int64_t vocabulary);
+
+/// A model that can be asked, with or without an adapter.
+class Workspace {
+ public:
+  struct Options {
+    std::string model;
+    std::string adapter;    ///< directory, or empty
+    std::string tokenizer;  ///< or empty: the model's
+    std::string base_dtype = "auto", compute = "auto";
+  };
+  explicit Workspace(const Options& options);
+
+  models::LoadedModel& loaded() { return loaded_; }
+  const nn::LanguageModel& model() const { return *loaded_.model; }
+  const nn::EditSet& edits() const { return edits_; }
+  LoadedAdapter* adapter() { return adapter_.get(); }
+  eval::ModelView view() const { return {*loaded_.model, &edits_}; }
+  /// Loaded on first use.
+  const text::Tokenizer& tokenizer();
+  data::Encoder encoder() const;
+
+ private:
+  Options options_;
+  models::LoadedModel loaded_;
+  std::unique_ptr<LoadedAdapter> adapter_;
+  nn::EditSet edits_;
+  std::optional<text::Tokenizer> tokenizer_;
+};
+
+}  // namespace molt::app

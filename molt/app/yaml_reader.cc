@@ -1,0 +1,205 @@
+#include "molt/app/yaml_reader.h"
+
+#include <yaml-cpp/yaml.h>
+
+#include <algorithm>
+
+#include "molt/base/error.h"
+#include "molt/base/file.h"
+#include "molt/base/near.h"
+
+namespace molt::app {
+
+struct YamlNode::State {
+  YAML::Node node;
+  std::string file;
+  std::string path;
+};
+
+namespace {
+
+std::string kind_of(const YAML::Node& node) {
+  if (!node.IsDefined() || node.IsNull()) return "nothing";
+  if (node.IsMap()) return "a map";
+  if (node.IsSequence()) return "a list";
+  return "'" + node.Scalar() + "'";
+}
+
+template <class T>
+struct Expected;
+template <>
+struct Expected<std::string> {
+  static constexpr const char* text = "text";
+};
+template <>
+struct Expected<int64_t> {
+  static constexpr const char* text = "a whole number";
+};
+template <>
+struct Expected<double> {
+  static constexpr const char* text = "a number";
+};
+template <>
+struct Expected<bool> {
+  static constexpr const char* text = "true or false";
+};
+
+template <class T>
+T scalar_as(const YamlNode::State& at) {
+  if (at.node.IsScalar()) {
+    T value;
+    if (YAML::convert<T>::decode(at.node, value)) return value;
+  }
+  usage_error(at.file, ":", at.node.Mark().line + 1, ": ", at.path, ": expected ", Expected<T>::text, ", found ",
+              kind_of(at.node));
+}
+
+std::shared_ptr<YamlNode::State> below(const YamlNode::State& at, const YAML::Node& node, const std::string& key) {
+  return std::make_shared<YamlNode::State>(YamlNode::State{node, at.file, at.path.empty() ? key : at.path + "." + key});
+}
+
+template <class T>
+void convert(const YamlNode::State& at, T& value) {
+  value = scalar_as<T>(at);
+}
+void convert(const YamlNode::State& at, std::optional<int64_t>& value) {
+  if (at.node.IsNull()) {
+    value.reset();
+  } else {
+    value = scalar_as<int64_t>(at);
+  }
+}
+void convert(const YamlNode::State& at, std::vector<std::string>& value) {
+  value.clear();
+  if (at.node.IsScalar()) {
+    value.push_back(at.node.Scalar());
+    return;
+  }
+  if (at.node.IsNull()) return;
+  if (!at.node.IsSequence())
+    usage_error(at.file, ":", at.node.Mark().line + 1, ": ", at.path, ": expected a list, found ", kind_of(at.node));
+  for (const auto& item : at.node) value.push_back(scalar_as<std::string>(*below(at, item, "item")));
+}
+template <class T>
+void convert(const YamlNode::State& at, std::map<std::string, T>& value) {
+  value.clear();
+  if (at.node.IsNull()) return;
+  if (!at.node.IsMap())
+    usage_error(at.file, ":", at.node.Mark().line + 1, ": ", at.path, ": expected a map, found ", kind_of(at.node));
+  for (const auto& item : at.node)
+    value[item.first.Scalar()] = scalar_as<T>(*below(at, item.second, item.first.Scalar()));
+}
+
+}  // namespace
+
+YamlNode YamlNode::parse(const std::string& text, const std::string& where) {
+  try {
+    YAML::Node node = YAML::Load(text);
+    if (!node.IsDefined() || node.IsNull()) node = YAML::Node(YAML::NodeType::Map);
+    return YamlNode(std::make_shared<State>(State{node, where, ""}));
+  } catch (const YAML::Exception& e) {
+    usage_error(where, ":", e.mark.line + 1, ": not valid YAML: ", e.msg);
+  }
+}
+
+YamlNode YamlNode::read_file(const std::string& path) { return parse(molt::read_file(path), path); }
+
+void YamlNode::apply(const std::string& assignment) {
+  const size_t equals = assignment.find('=');
+  if (equals == std::string::npos || equals == 0)
+    usage_error("override '", assignment, "': expected key=value, such as learning_rate=1e-3");
+  const std::string key = assignment.substr(0, equals);
+  const YamlNode value = parse(assignment.substr(equals + 1), "override '" + assignment + "'");
+  std::vector<YAML::Node> chain = {state_->node};
+  for (size_t begin = 0; begin <= key.size();) {
+    const size_t dot = std::min(key.find('.', begin), key.size());
+    const std::string part = key.substr(begin, dot - begin);
+    const bool last = dot == key.size();
+    YAML::Node at = chain.back();
+    if (at.IsSequence()) {
+      const size_t index = static_cast<size_t>(std::strtoul(part.c_str(), nullptr, 10));
+      if (index >= at.size()) usage_error("override '", assignment, "': the list has ", at.size(), " entries");
+      if (last) {
+        at[index] = value.state_->node;
+      } else {
+        chain.push_back(at[index]);
+      }
+    } else {
+      if (at.IsScalar()) usage_error("override '", assignment, "': ", part, " lies below a plain value");
+      if (last) {
+        at[part] = assignment.size() == equals + 1 ? YAML::Node("") : value.state_->node;
+      } else {
+        if (!at[part].IsDefined() || at[part].IsNull()) at[part] = YAML::Node(YAML::NodeType::Map);
+        chain.push_back(at[part]);
+      }
+    }
+    begin = dot + 1;
+  }
+}
+
+bool YamlNode::has(const std::string& key) const {
+  const YAML::Node& node = state_->node;
+  return node.IsMap() && node[key].IsDefined();
+}
+
+YamlNode YamlNode::child(const std::string& key) const {
+  const YAML::Node& node = state_->node;
+  return YamlNode(below(*state_, node[key], key));
+}
+
+bool YamlNode::is_map() const { return state_->node.IsMap(); }
+bool YamlNode::is_scalar() const { return state_->node.IsScalar(); }
+bool YamlNode::is_list() const { return state_->node.IsSequence(); }
+std::string YamlNode::scalar() const { return scalar_as<std::string>(*state_); }
+
+std::vector<YamlNode> YamlNode::items() const {
+  std::vector<YamlNode> out;
+  int i = 0;
+  for (const auto& item : state_->node) out.emplace_back(below(*state_, item, std::to_string(i++)));
+  return out;
+}
+
+std::vector<std::string> YamlNode::keys() const {
+  std::vector<std::string> out;
+  if (!is_map()) return out;
+  for (const auto& item : state_->node) out.push_back(item.first.Scalar());
+  return out;
+}
+
+std::string YamlNode::where() const {
+  return str(state_->file, ":", state_->node.Mark().line + 1, state_->path.empty() ? "" : ": ", state_->path);
+}
+
+std::string YamlNode::dump() const {
+  YAML::Emitter out;
+  out << state_->node;
+  return std::string(out.c_str()) + "\n";
+}
+
+YamlReader::YamlReader(YamlNode node) : node_(std::move(node)) {
+  if (!node_.is_map()) usage_error(node_.where(), ": expected keys and values");
+}
+
+template <class T>
+void YamlReader::read(const char* name, T& value) {
+  known_.push_back(name);
+  if (node_.has(name)) convert(*node_.child(name).state_, value);
+}
+
+void YamlReader::field(const char* name, std::string& value, const char*) { read(name, value); }
+void YamlReader::field(const char* name, int64_t& value, const char*) { read(name, value); }
+void YamlReader::field(const char* name, double& value, const char*) { read(name, value); }
+void YamlReader::field(const char* name, bool& value, const char*) { read(name, value); }
+void YamlReader::field(const char* name, std::vector<std::string>& value, const char*) { read(name, value); }
+void YamlReader::field(const char* name, std::optional<int64_t>& value, const char*) { read(name, value); }
+void YamlReader::field(const char* name, std::map<std::string, int64_t>& value, const char*) { read(name, value); }
+void YamlReader::field(const char* name, std::map<std::string, double>& value, const char*) { read(name, value); }
+
+void YamlReader::finish() const {
+  for (const std::string& key : node_.keys()) {
+    if (std::find(known_.begin(), known_.end(), key) != known_.end()) continue;
+    usage_error(node_.child(key).where(), ": unknown key; did you mean ", nearest(key, known_, 3), "?");
+  }
+}
+
+}  // namespace molt::app

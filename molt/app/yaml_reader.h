@@ -1,0 +1,104 @@
+// Recipes are YAML. This reads a node into config structs through their visit(), strictly: an unknown key or a value of
+// the wrong kind is one line with file, line number, key and what was expected. yaml-cpp stays behind this file.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "molt/base/json.h"
+
+namespace molt::app {
+
+/// A YAML document, or one place in it.
+class YamlNode {
+ public:
+  /// Parses a document. `where` names it in messages.
+  static YamlNode parse(const std::string& text, const std::string& where);
+  static YamlNode read_file(const std::string& path);
+
+  /// Applies "data.limit=100" or "method.lora.r=4" (the value is YAML; a number picks an element of a list).
+  void apply(const std::string& assignment);
+
+  bool has(const std::string& key) const;
+  YamlNode child(const std::string& key) const;
+  bool is_map() const;
+  bool is_scalar() const;
+  bool is_list() const;
+  std::string scalar() const;
+  std::vector<YamlNode> items() const;
+  /// Keys of a map in the order they were written.
+  std::vector<std::string> keys() const;
+  /// "recipe.yaml:12: data.limit"
+  std::string where() const;
+  /// The whole below this place, as YAML text.
+  std::string dump() const;
+
+  struct State;
+  explicit YamlNode(std::shared_ptr<State> state) : state_(std::move(state)) {}
+
+ private:
+  friend class YamlReader;
+  std::shared_ptr<State> state_;
+};
+
+/// The visitor that fills a config struct. finish() refuses keys nobody asked for, naming the nearest known one.
+class YamlReader {
+ public:
+  explicit YamlReader(YamlNode node);
+  void field(const char* name, std::string& value, const char* help);
+  void field(const char* name, int64_t& value, const char* help);
+  void field(const char* name, double& value, const char* help);
+  void field(const char* name, bool& value, const char* help);
+  void field(const char* name, std::vector<std::string>& value, const char* help);
+  void field(const char* name, std::optional<int64_t>& value, const char* help);
+  void field(const char* name, std::map<std::string, int64_t>& value, const char* help);
+  void field(const char* name, std::map<std::string, double>& value, const char* help);
+  /// A nested struct with a visit() of its own.
+  template <class Config>
+  void group(const char* name, Config& config, const char* /*help*/) {
+    known_.push_back(name);
+    if (!node_.has(name)) return;
+    YamlReader inner(node_.child(name));
+    config.visit(inner);
+    inner.finish();
+  }
+  /// A key somebody else reads.
+  void skip(const char* name) { known_.push_back(name); }
+  void finish() const;
+
+ private:
+  template <class T>
+  void read(const char* name, T& value);
+  YamlNode node_;
+  std::vector<std::string> known_;
+};
+
+/// The visitor that turns a config struct into JSON: run manifests, and the recipe as resolved.
+class JsonWriter {
+ public:
+  template <class T>
+  void field(const char* name, T& value, const char* /*help*/) {
+    if constexpr (requires { value.has_value(); }) {
+      json_[name] = value ? OrderedJson(*value) : OrderedJson(nullptr);
+    } else {
+      json_[name] = value;
+    }
+  }
+  template <class Config>
+  void group(const char* name, Config& config, const char* /*help*/) {
+    JsonWriter inner;
+    config.visit(inner);
+    json_[name] = inner.json();
+  }
+  void skip(const char*) {}
+  const OrderedJson& json() const { return json_; }
+
+ private:
+  OrderedJson json_ = OrderedJson::object();
+};
+
+}  // namespace molt::app

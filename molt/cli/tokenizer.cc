@@ -1,0 +1,27 @@
+// molt tokenizer
+#include <memory>
+
+#include "molt/cli/verbs.h"
+#include "molt/text/bpe_trainer.h"
+
+namespace molt::cli {
+
+void add_tokenizer(CLI::App& app) {
+  struct Options {
+    std::vector<std::string> files;
+    std::string out;
+    int32_t vocabulary = 4096;
+  };
+  auto o = std::make_shared<Options>();
+  CLI::App* verb = app.add_subcommand("tokenizer", "Train a byte-level BPE tokenizer on text files");
+  verb->add_option("files", o->files, "text files (UTF-8)")->required();
+  verb->add_option("--out", o->out, "directory for tokenizer.json")->required();
+  verb->add_option("--vocabulary", o->vocabulary, "tokens, bytes and <|endoftext|> included")->capture_default_str();
+  verb->callback([o] {
+    const text::TrainedBpe trained = text::train_bpe(o->files, {.vocab_size = o->vocabulary});
+    trained.write(o->out);
+    std::printf("%zu tokens written to %s\n", trained.tokens.size(), o->out.c_str());
+  });
+}
+
+}  // namespace molt::cli

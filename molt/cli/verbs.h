@@ -1,0 +1,36 @@
+// The verbs of the command line. Each adds its options to a CLI11 app and returns what to run once they are read.
+#pragma once
+
+#include <CLI/CLI.hpp>
+#include <atomic>
+#include <string>
+#include <string_view>
+
+namespace molt::cli {
+
+/// Set by Ctrl-C; long verbs look at it and end cleanly.
+extern std::atomic<bool> interrupted;
+
+void add_train(CLI::App& app);
+void add_compare(CLI::App& app);
+void add_eval(CLI::App& app);
+void add_generate(CLI::App& app);
+void add_merge(CLI::App& app);
+void add_sites(CLI::App& app);
+void add_inspect(CLI::App& app);
+void add_plan(CLI::App& app);
+void add_doctor(CLI::App& app);
+void add_reference(CLI::App& app);
+void add_tokenizer(CLI::App& app);
+
+/// What the terminal on standard error is like.
+struct Terminal {
+  bool tty = false;
+  int width = 80;
+};
+Terminal terminal();
+
+/// Writes to standard error at once: progress and messages.
+void to_stderr(std::string_view text);
+
+}  // namespace molt::cli
