@@ -39,7 +39,7 @@ if [ ! -e "$sysroot/.complete" ]; then
   touch "$sysroot/.complete"
 fi
 
-cmake --log-level=WARNING -S . -B "$here" -G Ninja -DCMAKE_BUILD_TYPE=Release -DMOLT_TESTS=ON -DMOLT_BENCH=OFF \
+cmake --log-level=WARNING --no-warn-unused-cli -S . -B "$here" -G Ninja -DCMAKE_BUILD_TYPE=Release -DMOLT_TESTS=ON -DMOLT_BENCH=OFF \
   -DCMAKE_TOOLCHAIN_FILE=scripts/aarch64.cmake
 [ "$goal" != configure ] || exit 0
 cmake --build "$here"
