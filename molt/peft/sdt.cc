@@ -152,8 +152,11 @@ Sdt::Sdt(SdtConfig config, Dtype dtype) : config_(std::move(config)), dtype_(dty
   if (config_.criterion != "a_log" && config_.criterion != "a_bar")
     usage_error("sdt: criterion must be a_log or a_bar, is '", config_.criterion, "'");
   if (config_.warmup_steps < 1) usage_error("sdt: warmup_steps must be at least 1, is ", config_.warmup_steps);
-  if (config_.freeze_channels < 0 || config_.freeze_states < 0)
-    usage_error("sdt: freeze_channels and freeze_states must not be negative");
+  for (const auto& [option, value] :
+       {std::pair{"freeze_channels", config_.freeze_channels}, {"freeze_states", config_.freeze_states}}) {
+    if (!(value >= 0) || (value >= 1 && value != std::floor(value)))
+      usage_error("sdt: ", option, " must be a share from 0 to below 1, or a count, is ", value);
+  }
 }
 
 Sdt::~Sdt() = default;

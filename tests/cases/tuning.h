@@ -102,9 +102,10 @@ class TunedModel {
   nn::EditSet edits_;
 };
 
-/// A parameter's checkpoint value in `dtype`, with every edit at its site folded in.
+/// A parameter's value in `dtype` (the checkpoint's, or what was trained), with every edit at its site folded in.
 inline Tensor merged_weight(const TunedModel& tuned, const nn::Parameter& p, Dtype dtype) {
-  const Tensor weight = tuned.checkpoint().tensor(p.path).to(dtype).reshape(p.shape);
+  const Tensor base = p.trained ? p.var.value() : tuned.checkpoint().tensor(p.path);
+  const Tensor weight = base.to(dtype).reshape(p.shape);
   for (const auto& [id, edit] : tuned.edits().all()) {
     const nn::Site& site = tuned.model().sites().all()[static_cast<size_t>(id)];
     if (site.parameter == &p) edit->merge(site, weight);

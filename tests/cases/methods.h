@@ -1,0 +1,95 @@
+// Every method in every form worth telling apart, and combinations: what the laws are checked on.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "molt/peft/full.h"
+#include "molt/peft/lora.h"
+#include "molt/peft/sdt.h"
+#include "tests/cases/tuning.h"
+
+namespace molt::testing {
+
+struct MethodCase {
+  std::string name;
+  std::vector<MakeMethod> methods;
+  int phase = 0;
+  bool last_phase = true;
+  bool merges = true;
+  std::string model = "tied_small";
+};
+
+inline MakeMethod lora_on(std::vector<std::string> targets, double dropout = 0, int64_t rank = 3, uint64_t seed = 5) {
+  const peft::LoraConfig config{
+      .r = rank, .lora_alpha = 6, .lora_dropout = dropout, .target_modules = std::move(targets)};
+  return [=](Dtype dtype) { return std::make_unique<peft::Lora>(config, seed, dtype); };
+}
+
+inline MakeMethod sdt_with(const std::string& warmup, const std::string& criterion = "a_log") {
+  const peft::SdtConfig config{
+      .freeze_channels = 0.75, .freeze_states = 0.5, .warmup_steps = 3, .warmup = warmup, .criterion = criterion};
+  return [=](Dtype dtype) { return std::make_unique<peft::Sdt>(config, dtype); };
+}
+
+inline MakeMethod full_on(const std::vector<std::string>& train) {
+  return [=](Dtype) { return std::make_unique<peft::Full>(train); };
+}
+
+inline std::vector<MethodCase> method_cases() {
+  std::vector<MethodCase> cases;
+  for (const std::string model : {"tied_small", "untied_odd"}) {
+    auto add = [&](MethodCase c) {
+      c.model = model;
+      c.name = model + "_" + c.name;
+      cases.push_back(std::move(c));
+    };
+    // Every linear alone, every slice alone.
+    for (const std::string target : {"in_proj", "x_proj", "dt_proj", "out_proj"})
+      add({"lora_" + target, {lora_on({target})}});
+    for (const auto& [site, slice] :
+         {std::pair{"in_proj", "x"}, {"in_proj", "z"}, {"x_proj", "dt"}, {"x_proj", "B"}, {"x_proj", "C"}})
+      add({std::string("lora_") + site + "_" + slice, {lora_on({std::string(site) + ":" + slice})}});
+    // A tied head shares its weight with the look-up, so a change of the head alone has no weight to go into.
+    add({"lora_lm_head", {lora_on({"lm_head"})}, 0, true, model != "tied_small"});
+    add({"lora_all_linear", {lora_on({"all-linear"})}});
+    add({"lora_slices_together", {lora_on({"x_proj:C", "x_proj:B", "in_proj:x", "out_proj"})}});
+    add({"lora_dropout", {lora_on({"in_proj", "x_proj:dt"}, 0.4)}});
+    add({"lora_one_layer", {lora_on({".*layers\\.1\\.mixer\\.(in_proj|x_proj)"})}});
+    add({"sdt_warmup", {sdt_with("a_log")}, 0, false, false});
+    add({"sdt_warmup_ssm", {sdt_with("ssm")}, 0, false, false});
+    add({"sdt_sparse", {sdt_with("a_log")}, 1});
+    add({"sdt_sparse_after_ssm", {sdt_with("ssm", "a_bar")}, 1});
+    add({"full", {full_on({})}});
+    add({"full_some", {full_on({"A_log", "conv1d", "dt_proj", "norm_f.weight"})}});
+    add({"sdt_and_lora_warmup", {sdt_with("a_log"), lora_on({"out_proj"})}, 0, false, false});
+    add({"sdt_and_lora_sparse", {sdt_with("a_log"), lora_on({"out_proj"})}, 1});
+    add({"sdt_and_lora_on_one_site", {lora_on({"x_proj"}), sdt_with("a_log")}, 1});
+    add({"lora_and_lora", {lora_on({"in_proj"}), lora_on({"x_proj:B"}, 0, 2, 9)}});
+    add({"full_and_lora", {full_on({"D", "conv1d"}), lora_on({"in_proj", "out_proj"})}});
+    add({"full_and_lora_on_one_site", {full_on({"x_proj"}), lora_on({"x_proj"})}});
+  }
+  return cases;
+}
+
+/// Moves every trainable away from where it started, by draws keyed by its place and `seed`.
+inline void disturb(const TunedModel& tuned, uint64_t seed, double scale = 0.05) {
+  for (const nn::Trainable& t : tuned.trainables()) {
+    Tensor value = t.var.value();
+    value.add(random_tensor(value.shape(), ++seed, scale, 0, value.dtype()));
+  }
+  tuned.after_step();
+}
+
+/// A case's model in its phase; earlier phases were gone through with disturbed trainables, so that a selection has
+/// something to select by.
+inline TunedModel begin(const MethodCase& c, Dtype dtype) {
+  TunedModel tuned(c.model, dtype, c.methods);
+  for (int phase = 1; phase <= c.phase; ++phase) {
+    disturb(tuned, 77);
+    tuned.begin_phase(phase);
+  }
+  return tuned;
+}
+
+}  // namespace molt::testing

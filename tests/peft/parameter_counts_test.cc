@@ -1,0 +1,124 @@
+// How many numbers each method trains at the released models' shapes: the tables of the paper (Galim et al., 2025) and
+// of MambaPEFT (Yoshimura et al., 2025), which give them as percentages of base plus added. No weights are needed.
+#include "tests/cases/methods.h"
+
+namespace molt {
+namespace {
+
+using testing::full_on;
+using testing::lora_on;
+using testing::MakeMethod;
+
+nn::LanguageModelPlan mamba(int64_t d_model, int64_t layers) {
+  nn::LanguageModelPlan plan;
+  plan.family = "mamba";
+  plan.vocabulary = 50280;
+  plan.d_model = d_model;
+  const nn::LayerPlan layer{.mixer = {.d_model = d_model, .d_inner = 2 * d_model, .dt_rank = d_model / 16}};
+  plan.layers.assign(static_cast<size_t>(layers), layer);
+  return plan;
+}
+
+struct Size {
+  const char* name;
+  int64_t d_model, layers, parameters;
+};
+constexpr Size k130m{"130m", 768, 24, 129135360}, k1400m{"1.4b", 2048, 48, 1372178432},
+    k2800m{"2.8b", 2560, 64, 2768345600};
+
+struct Row {
+  const char* name;
+  std::vector<MakeMethod> methods;
+  int64_t expected[3];  ///< 130m, 1.4b, 2.8b; 0: not checked
+  double percent[3];
+};
+
+MakeMethod r(int64_t rank, const std::vector<std::string>& targets) { return lora_on(targets, 0.1, rank); }
+
+/// x_proj and in_proj are single projections here, three and two in the authors' code.
+const std::vector<std::string> kInOut{"in_proj:x", "in_proj:z", "out_proj"}, kX{"x_proj:B", "x_proj:C", "x_proj:dt"};
+
+std::vector<std::string> joined(std::vector<std::string> a, const std::vector<std::string>& b) {
+  a.insert(a.end(), b.begin(), b.end());
+  return a;
+}
+
+std::vector<Row> rows() {
+  const auto sdt = [](double states) -> MakeMethod {
+    return [=](Dtype dtype) {
+      return std::make_unique<peft::Sdt>(peft::SdtConfig{.freeze_channels = 0.99, .freeze_states = states}, dtype);
+    };
+  };
+  return {
+      {"lora_all",
+       {r(8, joined(joined(kInOut, kX), {"dt_proj"}))},
+       {2531328, 13479936, 22462464},
+       {1.922, 0.973, 0.805}},
+      {"lora_in_out", {r(8, kInOut)}, {1327104, 7077888, 11796480}, {1.017, 0.513, 0.424}},
+      {"lora_in_x", {r(8, {"in_proj:x"})}, {442368, 2359296, 3932160}, {0.341, 0.172, 0.142}},
+      {"lora_in_z", {r(8, {"in_proj:z"})}, {442368, 2359296, 3932160}, {0.341, 0.172, 0.142}},
+      {"lora_in_x_in_z", {r(8, {"in_proj:x", "in_proj:z"})}, {884736, 4718592, 7864320}, {0.680, 0.343, 0.283}},
+      {"lora_out", {r(8, {"out_proj"})}, {442368, 2359296, 3932160}, {0.341, 0.172, 0.142}},
+      {"lora_s6", {r(8, joined(kX, {"dt_proj"}))}, {1204224, 6402048, 10665984}, {0.924, 0.464, 0.384}},
+      {"lora_x", {r(8, kX)}, {900096, 4780032, 7962624}, {0.692, 0.347, 0.287}},
+      {"lora_dt", {r(8, {"dt_proj"})}, {304128, 1622016, 2703360}, {0.235, 0.118, 0.098}},
+      {"lora_r2_out_x_dt", {r(2, joined(kX, {"out_proj", "dt_proj"}))}, {411648, 2190336, 0}, {0.318, 0.159, 0}},
+      {"lora_r3_out_x", {r(3, joined(kX, {"out_proj"}))}, {503424, 2677248, 0}, {0.388, 0.195, 0}},
+      {"lora_r5_out_dt", {r(5, {"out_proj", "dt_proj"})}, {466560, 2488320, 0}, {0.360, 0.181, 0}},
+      {"full", {full_on({})}, {129135360, 1372178432, 2768345600}, {100, 100, 100}},
+      {"full_s6",
+       {full_on({"A_log", "x_proj", "D", "dt_proj", "conv1d"})},
+       {5566464, 61145088, 122880000},
+       {4.311, 4.456, 4.439}},
+      {"full_A_log", {full_on({"A_log"})}, {589824, 3145728, 5242880}, {0.457, 0.229, 0.189}},
+      {"full_x_proj", {full_on({"x_proj"})}, {2949120, 31457280, 62914560}, {2.284, 2.293, 2.273}},
+      {"full_dt_proj", {full_on({"dt_proj"})}, {1806336, 25362432, 52756480}, {1.399, 1.848, 1.906}},
+      {"full_conv1d", {full_on({"conv1d"})}, {184320, 983040, 1638400}, {0.143, 0.072, 0.059}},
+      {"full_D_norms",
+       {full_on({"D", "norm.weight", "norm_f.weight"})},
+       {56064, 296960, 494080},
+       {0.043, 0.022, 0.018}},
+      {"sdt_75_lora_out", {sdt(0.75), r(8, {"out_proj"})}, {455328, 2430144, 4049664}, {0.351, 0.177, 0.146}},
+      // By the formula: L · (channels · states + 2 N · channels) + LoRA, with 15, 41 and 51 channels, 2 or 1 states.
+      {"sdt_90_lora_out",
+       {sdt(0.90), r(8, {"out_proj"})},
+       {24 * 15 * 34 + 442368, 48 * 41 * 34 + 2359296, 64 * 51 * 34 + 3932160},
+       {0.351, 0.177, 0.146}},
+      {"sdt_95_lora_out",
+       {sdt(0.95), r(8, {"out_proj"})},
+       {24 * 15 * 33 + 442368, 48 * 41 * 33 + 2359296, 64 * 51 * 33 + 3932160},
+       {0.351, 0.177, 0.146}},
+  };
+}
+
+class ParameterCounts : public ::testing::TestWithParam<Row> {};
+
+TEST_P(ParameterCounts, AreThoseOfThePaper) {
+  const Size sizes[] = {k130m, k1400m, k2800m};
+  for (size_t s = 0; s < 3; ++s) {
+    if (GetParam().expected[s] == 0) continue;
+    nn::LanguageModel model(mamba(sizes[s].d_model, sizes[s].layers), {});
+    int64_t count = 0, added = 0;
+    for (const MakeMethod& make : GetParam().methods) {
+      const auto method = make(Dtype::kF32);
+      method->declare(model.sites(), model.parameters());
+      method->attach(model.sites());
+      count += method->trainable_count();
+      if (method->name() != "full") added += method->trainable_count();
+    }
+    EXPECT_EQ(count, GetParam().expected[s]) << sizes[s].name;
+    const double percent = 100.0 * static_cast<double>(count) / static_cast<double>(model.parameter_count() + added);
+    EXPECT_NEAR(percent, GetParam().percent[s], 0.0011) << sizes[s].name;
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Rows, ParameterCounts, ::testing::ValuesIn(rows()),
+                         [](const auto& info) { return std::string(info.param.name); });
+
+TEST(ParameterCount, OfTheReleasedModels) {
+  for (const Size& size : {k130m, k1400m, k2800m, Size{"370m", 1024, 48, 371516416}, Size{"790m", 1536, 48, 793204224}})
+    EXPECT_EQ(nn::LanguageModel(mamba(size.d_model, size.layers), {}).parameter_count(), size.parameters) << size.name;
+}
+
+}  // namespace
+}  // namespace molt
