@@ -9,6 +9,7 @@
 #endif
 
 #include <algorithm>
+#include <cmath>
 #include <vector>
 
 #include "molt/ops/scan.h"
