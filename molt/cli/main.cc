@@ -35,7 +35,7 @@ int run(int argc, char** argv) {
     return text + ", backends: cpu";
   });
   app.require_subcommand(1);
-  for (const auto add : {add_train, add_tokenizer}) add(app);
+  for (const auto add : {add_train, add_sites, add_tokenizer}) add(app);
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& e) {
