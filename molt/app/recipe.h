@@ -84,6 +84,7 @@ struct Recipe {
     v.group("from_scratch", from_scratch, "make a new model instead of loading one");
     v.group("data", data, "what to train and judge on");
     v.skip("method");
+    v.skip("compare");
     v.group("evaluation", evaluation, "how the result is judged");
     training.visit(v);
   }

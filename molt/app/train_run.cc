@@ -216,6 +216,7 @@ TrainRunResult run_training(const Recipe& recipe, const TrainRunOptions& options
   train::add_metrics(report, train::read_metrics(log_path));
   write_file_atomic(run.report(), train::report_page(report));
   Json summary = {{"finished", true},
+                  {"recipe", recipe.resolved().dump()},
                   {"steps", trained.steps},
                   {"tokens", trained.tokens},
                   {"seconds", trained.seconds},
@@ -225,7 +226,11 @@ TrainRunResult run_training(const Recipe& recipe, const TrainRunOptions& options
                   {"best_step", trained.best_step},
                   {"best_validation_loss", trained.best_loss},
                   {"product", result.product}};
-  for (const auto& [name, value] : result.judgement.scores) summary["scores"][name] = value;
+  summary["score_names"] = Json::array();
+  for (const auto& [name, value] : result.judgement.scores) {
+    summary["scores"][name] = value;
+    summary["score_names"].push_back(name);
+  }
   write_file_atomic(run_dir + "/result.json", summary.dump(2) + "\n");
   return result;
 }

@@ -137,6 +137,12 @@ void YamlNode::apply(const std::string& assignment) {
   }
 }
 
+YamlNode YamlNode::copy() const {
+  return YamlNode(std::make_shared<State>(State{YAML::Clone(state_->node), state_->file, state_->path}));
+}
+void YamlNode::set(const std::string& key, const YamlNode& value) { state_->node[key] = value.state_->node; }
+void YamlNode::erase(const std::string& key) { state_->node.remove(key); }
+
 bool YamlNode::has(const std::string& key) const {
   const YAML::Node& node = state_->node;
   return node.IsMap() && node[key].IsDefined();

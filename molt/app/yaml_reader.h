@@ -23,6 +23,11 @@ class YamlNode {
   /// Applies "data.limit=100" or "method.lora.r=4" (the value is YAML; a number picks an element of a list).
   void apply(const std::string& assignment);
 
+  /// A deep copy; sets or removes a key of a map.
+  YamlNode copy() const;
+  void set(const std::string& key, const YamlNode& value);
+  void erase(const std::string& key);
+
   bool has(const std::string& key) const;
   YamlNode child(const std::string& key) const;
   bool is_map() const;

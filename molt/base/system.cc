@@ -217,4 +217,9 @@ std::string iso_time(std::time_t time) {
 
 std::string iso_time_now() { return iso_time(std::time(nullptr)); }
 
+void reset_process_peak() {
+  std::ofstream refs("/proc/self/clear_refs");
+  refs << "5";
+}
+
 }  // namespace molt

@@ -15,6 +15,8 @@ struct ProcessMemory {
   int64_t peak = 0;
 };
 ProcessMemory process_memory();
+/// Starts the peak anew from what is resident now, where the kernel allows it (Linux, /proc/self/clear_refs).
+void reset_process_peak();
 
 /// How many bytes this process may use, and who says so ("RAM", "cgroup v1", "cgroup v2").
 /// 0 bytes and source "unknown" where nothing could be read.

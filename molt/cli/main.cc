@@ -35,7 +35,14 @@ int run(int argc, char** argv) {
     return text + ", backends: cpu";
   });
   app.require_subcommand(1);
-  for (const auto add : {add_train, add_sites, add_tokenizer}) add(app);
+  using AddVerb = void (*)(CLI::App&);
+  constexpr AddVerb kVerbs[] = {
+      add_train,      //
+      add_compare,    //
+      add_sites,      //
+      add_tokenizer,  //
+  };
+  for (const AddVerb add : kVerbs) add(app);
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& e) {

@@ -1,0 +1,184 @@
+#include "molt/app/compare.h"
+
+#include <algorithm>
+#include <chrono>
+#include <filesystem>
+
+#include "molt/app/workspace.h"
+#include "molt/base/error.h"
+#include "molt/base/file.h"
+#include "molt/base/system.h"
+#include "molt/device/cpu_info.h"
+
+namespace molt::app {
+namespace {
+
+namespace fs = std::filesystem;
+
+/// One line of `compare:`.
+struct Variant {
+  std::string name, directory;
+  bool plain = false;  ///< method: none; the base is judged as it is
+  Recipe recipe;
+};
+
+/// "LoRA r=8" -> "lora-r-8".
+std::string slug(const std::string& name) {
+  std::string out;
+  for (const char c : name) {
+    if (std::isalnum(static_cast<unsigned char>(c))) {
+      out += static_cast<char>(std::tolower(static_cast<unsigned char>(c)));
+    } else if (!out.empty() && out.back() != '-') {
+      out += '-';
+    }
+  }
+  while (!out.empty() && out.back() == '-') out.pop_back();
+  return out.empty() ? "variant" : out;
+}
+
+std::vector<Variant> read_variants(const std::string& path, const std::vector<std::string>& overrides,
+                                   const std::vector<std::string>& only, std::string& output_dir) {
+  YamlNode root = YamlNode::read_file(path);
+  for (const std::string& assignment : overrides) root.apply(assignment);
+  if (!root.has("compare") || !root.child("compare").is_list())
+    usage_error(path, ": compare is missing: a list of variants, each with a name and the keys it changes");
+  output_dir = root.has("output_dir") ? root.child("output_dir").scalar() : "runs/" + fs::path(path).stem().string();
+  std::vector<Variant> variants;
+  std::vector<std::string> names;
+  for (const YamlNode& entry : root.child("compare").items()) {
+    if (!entry.is_map() || !entry.has("name") || !entry.has("method"))
+      usage_error(entry.where(), ": expected a variant with name and method");
+    Variant v;
+    v.name = entry.child("name").scalar();
+    v.directory = output_dir + "/" + slug(v.name);
+    if (std::any_of(variants.begin(), variants.end(), [&](const Variant& o) { return o.directory == v.directory; }))
+      usage_error(entry.where(), ": two variants are called '", v.name, "'");
+    YamlNode recipe = root.copy();
+    recipe.erase("compare");
+    for (const std::string& key : entry.keys()) {
+      if (key != "name") recipe.set(key, entry.child(key));
+    }
+    recipe.set("output_dir", YamlNode::parse("\"" + v.directory + "\"", path));
+    v.plain = entry.child("method").is_scalar() && entry.child("method").scalar() == "none";
+    if (v.plain) recipe.erase("method");
+    v.recipe = Recipe::from(recipe, slug(v.name));
+    names.push_back(v.name);
+    variants.push_back(std::move(v));
+  }
+  for (const std::string& name : only) {
+    if (std::find(names.begin(), names.end(), name) == names.end())
+      usage_error("--only: '", name, "' is no variant of ", path, "; there is ", str(names));
+  }
+  if (!only.empty()) {
+    variants.erase(
+        std::remove_if(variants.begin(), variants.end(),
+                       [&](const Variant& v) { return std::find(only.begin(), only.end(), v.name) == only.end(); }),
+        variants.end());
+  }
+  return variants;
+}
+
+/// Judges the untouched base and leaves a result.json like a run's.
+void judge_plain(const Variant& v) {
+  set_compute_threads(v.recipe.threads > 0 ? static_cast<int>(v.recipe.threads) : usable_cores());
+  const auto start = std::chrono::steady_clock::now();
+  Workspace workspace({.model = v.recipe.model,
+                       .tokenizer = v.recipe.tokenizer,
+                       .base_dtype = v.recipe.base_dtype,
+                       .compute = v.recipe.compute});
+  const data::Encoder encoder = workspace.encoder();
+  const data::Data data = data::load_data(v.recipe.data, encoder);
+  const Judgement judgement = judge(workspace.view(), v.recipe, data, workspace.tokenizer(), encoder);
+  Json summary = {{"finished", true},
+                  {"recipe", v.recipe.resolved().dump()},
+                  {"trainable_parameters", 0},
+                  {"total_parameters", workspace.model().parameter_count()},
+                  {"peak_memory_bytes", process_memory().peak},
+                  {"tokens", 0},
+                  {"seconds", std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count()}};
+  for (const auto& [name, value] : judgement.scores) summary["scores"][name] = value;
+  summary["score_names"] = Json::array();
+  for (const auto& [name, value] : judgement.scores) summary["score_names"].push_back(name);
+  make_directories(v.directory);
+  write_file_atomic(v.directory + "/result.json", summary.dump(2) + "\n");
+}
+
+/// Whether a variant's directory holds the result of this very recipe.
+bool is_done(const Variant& v) {
+  const std::string path = v.directory + "/result.json";
+  if (!fs::exists(path)) return false;
+  const Json result = read_json_file(path);
+  if (result.value("recipe", std::string()) != v.recipe.resolved().dump())
+    usage_error(v.directory, ": holds the result of another recipe; remove it or choose another output_dir");
+  return true;
+}
+
+train::MethodResult read_result(const Variant& v) {
+  const Json result = read_json_file(v.directory + "/result.json");
+  train::MethodResult out;
+  out.name = v.name;
+  out.detail = v.plain ? "the base as it is" : describe_methods(v.recipe.methods);
+  out.trainable_parameters = result.value("trainable_parameters", int64_t{0});
+  out.total_parameters = result.value("total_parameters", int64_t{0});
+  out.seconds = v.plain ? 0 : result.value("seconds", 0.0);
+  out.peak_memory_bytes = result.value("peak_memory_bytes", int64_t{0});
+  if (out.seconds > 0) out.tokens_per_second = result.value("tokens", 0.0) / out.seconds;
+  for (const Json& name : result.at("score_names")) {
+    const std::string key = name.get<std::string>();
+    const double value = result.at("scores").at(key).get<double>();
+    if (key == "loss") {
+      out.eval_loss = value;
+    } else if (key != "perplexity") {
+      out.scores.emplace_back(key, value);
+    }
+  }
+  if (!v.plain) {
+    train::RunReport report;
+    train::add_metrics(report, train::read_metrics(v.directory + "/metrics.jsonl"));
+    out.train_loss = report.train_loss;
+    if (!report.eval_loss.empty()) out.eval_loss_curve = report.eval_loss[0].points;
+    out.link = slug(v.name) + "/report.html";
+  }
+  return out;
+}
+
+}  // namespace
+
+CompareResult run_comparison(const std::string& recipe, const std::vector<std::string>& overrides,
+                             const std::vector<std::string>& only, const TrainRunOptions& options) {
+  CompareResult result;
+  std::string output_dir;
+  const std::vector<Variant> variants = read_variants(recipe, overrides, only, output_dir);
+  for (const Variant& v : variants) {
+    if (is_done(v)) {
+      if (options.sink) options.sink(v.name + ": finished before\n");
+    } else {
+      if (options.sink) options.sink(v.name + "\n");
+      trim_memory();
+      reset_process_peak();
+      if (v.plain) {
+        judge_plain(v);
+      } else {
+        TrainRunOptions run = options;
+        run.resume = fs::exists(v.directory);
+        if (!run_training(v.recipe, run).finished) return result;
+      }
+    }
+    result.report.methods.push_back(read_result(v));
+  }
+  result.finished = true;
+  train::ComparisonReport& report = result.report;
+  const Recipe& first = variants.at(0).recipe;
+  report.title = fs::path(recipe).stem().string();
+  report.created = iso_time_now();
+  report.model = first.model;
+  report.task = first.data.train.empty() ? "" : first.data.train[0];
+  report.score_name = first.evaluation.metric == "loss" ? "" : first.evaluation.metric;
+  report.recipe = YamlNode::read_file(recipe).dump();
+  report.environment = environment(first.seed);
+  result.page = output_dir + "/report.html";
+  write_file_atomic(result.page, train::report_page(report));
+  return result;
+}
+
+}  // namespace molt::app
