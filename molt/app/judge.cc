@@ -1,5 +1,6 @@
 #include "molt/app/judge.h"
 
+#include "molt/app/continuation.h"
 #include "molt/base/error.h"
 #include "molt/eval/classify.h"
 #include "molt/eval/exact_match.h"
@@ -23,7 +24,7 @@ void judge_answers(const eval::ModelView& view, const Recipe& recipe, const std:
   options.generate = recipe.evaluation.generate;
   options.one_line = recipe.evaluation.one_line;
   if (tokenizer.eos_id()) options.generate.stop_ids.push_back(*tokenizer.eos_id());
-  auto decode = [&](const std::vector<int32_t>& ids) { return tokenizer.decode(ids, true); };
+  auto decode = [&](const std::vector<int32_t>& ids) { return text_of(tokenizer, ids); };
   const auto answers = eval::answer(view, questions, decode, options, progress);
   out.main = "exact_match";
   out.scores.emplace_back("exact_match", eval::exact_match(answers));

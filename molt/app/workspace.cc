@@ -4,12 +4,30 @@
 
 #include "molt/app/recipe.h"
 #include "molt/base/error.h"
+#include "molt/base/system.h"
 #include "molt/data/encoder.h"
+#include "molt/device/cpu_info.h"
+#include "molt/text/chat_template.h"
 
 namespace molt::app {
 namespace {
 
 namespace fs = std::filesystem;
+
+Workspace::Options checked(Workspace::Options options) {
+  if (options.threads < 0) usage_error("threads: must not be negative, is ", options.threads);
+  if (options.model.empty() && options.adapter.empty())
+    usage_error("model: is missing: the directory of a checkpoint (--model)");
+  if (options.model.empty()) {
+    const std::string named = inspect_adapter(options.adapter).config.value("base_model_name_or_path", std::string());
+    if (!fs::is_directory(named))
+      usage_error(options.adapter, ": names '", named,
+                  "' as its base, which is no directory here; give it with --model");
+    options.model = named;
+  }
+  set_compute_threads(options.threads > 0 ? static_cast<int>(options.threads) : usable_cores());
+  return options;
+}
 
 }  // namespace
 
@@ -26,11 +44,12 @@ text::Tokenizer open_tokenizer(const std::string& path, const std::string& model
   return tokenizer;
 }
 
-Workspace::Workspace(const Options& options)
-    : options_(options),
-      loaded_(models::open_model(options.model, precision_from(options.base_dtype, options.compute))) {
+Workspace::Workspace(Options options)
+    : options_(checked(std::move(options))),
+      loaded_(models::open_model(options_.model, precision_from(options_.base_dtype, options_.compute))) {
   const Dtype dtype = loaded_.model->precision().activation();
-  if (!options.adapter.empty()) adapter_ = std::make_unique<LoadedAdapter>(options.adapter, loaded_, dtype);
+  if (!options_.adapter.empty()) adapter_ = std::make_unique<LoadedAdapter>(options_.adapter, loaded_, dtype);
+  if (options_.needs_text) tokenizer();
   models::load_weights(loaded_);
   if (adapter_) {
     adapter_->finish();
@@ -40,6 +59,13 @@ Workspace::Workspace(const Options& options)
 
 data::Encoder Workspace::encoder() const {
   return data::load_encoder(options_.tokenizer.empty() ? options_.model : options_.tokenizer);
+}
+
+std::string Workspace::end_of_turn() const {
+  const fs::path from = options_.tokenizer.empty() ? options_.model : options_.tokenizer;
+  const fs::path directory = fs::is_directory(from) ? from : from.parent_path();
+  const auto found = text::ChatTemplate::of_checkpoint(directory.empty() ? "." : directory.string());
+  return (found ? *found : text::ChatTemplate::named("chatml", "")).end_of_turn();
 }
 
 const text::Tokenizer& Workspace::tokenizer() {

@@ -22,12 +22,18 @@ text::Tokenizer open_tokenizer(const std::string& path, const std::string& model
 class Workspace {
  public:
   struct Options {
-    std::string model;
+    std::string model;      ///< or empty: the base that the adapter names
     std::string adapter;    ///< directory, or empty
     std::string tokenizer;  ///< or empty: the model's
     std::string base_dtype = "auto", compute = "auto";
+    int64_t threads = 0;      ///< 0: every core this process may use
+    bool needs_text = false;  ///< open the tokenizer too, before the weights are read
   };
-  explicit Workspace(const Options& options);
+  /// Throws UsageError for files that are not there or do not belong together, before any weight is read where it can.
+  explicit Workspace(Options options);
+
+  /// With `model` as found.
+  const Options& options() const { return options_; }
 
   models::LoadedModel& loaded() { return loaded_; }
   const nn::LanguageModel& model() const { return *loaded_.model; }
@@ -37,6 +43,8 @@ class Workspace {
   /// Loaded on first use.
   const text::Tokenizer& tokenizer();
   data::Encoder encoder() const;
+  /// The mark that ends a turn of a chat, by the template beside the tokenizer (ChatML where there is none).
+  std::string end_of_turn() const;
 
  private:
   Options options_;

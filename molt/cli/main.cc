@@ -39,6 +39,7 @@ int run(int argc, char** argv) {
   constexpr AddVerb kVerbs[] = {
       add_train,      //
       add_compare,    //
+      add_generate,   //
       add_sites,      //
       add_tokenizer,  //
   };

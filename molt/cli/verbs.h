@@ -3,6 +3,7 @@
 
 #include <CLI/CLI.hpp>
 #include <atomic>
+#include <optional>
 #include <string>
 #include <string_view>
 
@@ -32,5 +33,21 @@ Terminal terminal();
 
 /// Writes to standard error at once: progress and messages.
 void to_stderr(std::string_view text);
+
+/// Writes to standard output at once. Throws SystemError where that fails; CLI::RuntimeError, to end without a word,
+/// where nobody reads any more (`| head`).
+void to_stdout(std::string_view text);
+
+/// Standard input line by line.
+class LineInput {
+ public:
+  bool tty() const;
+  /// The next line without its end, or nothing at the end of the input or once `stop` is set.
+  std::optional<std::string> next(const std::atomic<bool>& stop);
+
+ private:
+  std::string held_;
+  bool ended_ = false;
+};
 
 }  // namespace molt::cli

@@ -1,0 +1,18 @@
+#include "molt/cli/options.h"
+
+namespace molt::cli {
+
+void add_machine_options(CLI::App& verb, app::Workspace::Options& options) {
+  verb.add_option("--tokenizer", options.tokenizer, "directory or file of a tokenizer.json (default: the model's)");
+  verb.add_option("--base-dtype", options.base_dtype, "frozen weights: auto | f32 | bf16")->capture_default_str();
+  verb.add_option("--compute", options.compute, "operands of products: auto | f32 | bf16")->capture_default_str();
+  verb.add_option("--threads", options.threads, "0: every core this process may use")->capture_default_str();
+}
+
+void add_model_options(CLI::App& verb, app::Workspace::Options& options) {
+  verb.add_option("--model", options.model, "directory of the base checkpoint (default: the one the adapter names)");
+  verb.add_option("--adapter", options.adapter, "directory of an adapter to use on it");
+  add_machine_options(verb, options);
+}
+
+}  // namespace molt::cli
