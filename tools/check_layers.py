@@ -64,7 +64,7 @@ def check(root):
         most = lengths.get(name, LIMITS[file.suffix])
         if len(lines) > most:
             errors.append(f"{name}: {len(lines)} lines, at most {most}: split it along a concept")
-        if file.suffix == ".h" and not re.match(r"//\s*\w", text):
+        if file.suffix == ".h" and not re.match(r"//[^\S\n]*\S", text):
             errors.append(f"{name}:1: a header opens with a comment that says what it is for")
         if not name.startswith("molt/"):
             continue
