@@ -108,7 +108,7 @@ TrainRunResult run_training(const Recipe& recipe, const TrainRunOptions& options
 
   data::BatchStream stream(data.train, {.batch_size = recipe.training.batch_size,
                                         .tokens_per_batch = recipe.training.tokens_per_batch,
-                                        .seed = recipe.seed});
+                                        .seed = static_cast<uint64_t>(recipe.seed)});
   const std::string run_dir = recipe.output_dir;
   const std::string resolved = recipe.resolved().dump(2) + "\n";
   const bool begun = options.resume && fs::exists(run_dir);

@@ -15,21 +15,21 @@ namespace molt::train {
 /// What a frame shows; what is absent or zero is left out.
 struct ProgressStatus {
   int64_t step = 0;
-  std::optional<double> loss;
+  std::optional<double> loss = {};
   double tokens_per_second = 0;
   int64_t memory_bytes = 0;  ///< resident memory
 };
 
 struct ProgressOptions {
   /// Gets whole frames and lines; the only way out.
-  std::function<void(std::string_view)> sink;
+  std::function<void(std::string_view)> sink = {};
   bool tty = false;
   bool colour = true;         ///< on a terminal
   bool unicode = true;        ///< on a terminal; ASCII otherwise
   int width = 80;             ///< columns of the terminal
   double plain_seconds = 60;  ///< without a terminal: a line after so much time or a tenth of the steps
   /// Seconds on a clock that never goes back; std::chrono::steady_clock unless given.
-  std::function<double()> clock;
+  std::function<double()> clock = {};
 };
 
 class Progress {
