@@ -20,8 +20,8 @@ HWY_BEFORE_NAMESPACE();
 namespace molt::ops::HWY_NAMESPACE {
 namespace {
 
-constexpr int64_t kChunk = 16;       // tokens whose gradients are held in cache together
-constexpr int64_t kTile = 256;       // channels walked together
+constexpr int64_t kChunk = 8;        // tokens whose gradients are held in cache together
+constexpr int64_t kTile = 512;       // channels walked together
 constexpr int64_t kGrain = 1 << 14;  // elements below which a second thread costs more than it brings
 
 /// Weights by tap, (K+1, E rounded up to whole vectors), zeros in what was added; the last row is the bias.
@@ -93,6 +93,19 @@ HWY_INLINE hn::Vec<D> preactivation(D d, const Weights<T>& weights, const T* con
   return sum;
 }
 
+// K vectors of one row of y from channel c on; the last has `count` channels.
+template <int kTaps, bool kSilu, int K, class D, class T = hn::TFromD<D>>
+HWY_INLINE void outputs(D d, const Weights<T>& weights, const T* const* rows, int64_t c, int64_t count, T* y) {
+  const int64_t lanes = static_cast<int64_t>(hn::Lanes(d));
+  hn::Vec<D> v[K], s[K];
+  MOLT_EACH(K) v[i] = preactivation<kTaps>(d, weights, rows, c + i * lanes, count);
+  if (kSilu) {
+    sigmoid_each(d, v, s);
+    MOLT_EACH(K) v[i] = hn::Mul(v[i], s[i]);
+  }
+  MOLT_EACH(K) store_first(d, v[i], y + c + i * lanes, count);
+}
+
 template <int kTaps, bool kSilu, class T>
 void forward_tokens(const ConvInputs& in, const Weights<T>& weights, const Tensor& zeros, const Tensor& y,
                     int64_t begin, int64_t end) {
@@ -100,11 +113,6 @@ void forward_tokens(const ConvInputs& in, const Weights<T>& weights, const Tenso
   const int64_t lanes = static_cast<int64_t>(hn::Lanes(d)), channels = in.x.dim(1);
   const std::vector<int64_t>& offsets = in.segments->offsets();
   std::vector<const T*> rows(static_cast<size_t>(weights.taps));
-  auto body = [&](T* out, int64_t c, int64_t count) HWY_ATTR {
-    auto v = preactivation<kTaps>(d, weights, rows.data(), c, count);
-    if (kSilu) v = hn::Mul(v, sigmoid(d, v));
-    store_first(d, v, out + c, count);
-  };
   int64_t segment = std::upper_bound(offsets.begin(), offsets.end(), begin) - offsets.begin() - 1;
   for (int64_t t = begin; t < end; ++segment) {
     const Window<T> window(in, segment, zeros);
@@ -113,8 +121,9 @@ void forward_tokens(const ConvInputs& in, const Weights<T>& weights, const Tenso
       for (int64_t k = 0; k < weights.taps; ++k) rows[static_cast<size_t>(k)] = window.row(t - first + k);
       T* out = y.data<T>() + t * y.ld();
       int64_t c = 0;
-      for (; c + lanes <= channels; c += lanes) body(out, c, lanes);
-      if (c < channels) body(out, c, channels - c);
+      for (; c + 4 * lanes <= channels; c += 4 * lanes)
+        outputs<kTaps, kSilu, 4>(d, weights, rows.data(), c, lanes, out);
+      for (; c < channels; c += lanes) outputs<kTaps, kSilu, 1>(d, weights, rows.data(), c, channels - c, out);
     }
   }
 }
@@ -188,17 +197,23 @@ class Backward {
     const int64_t lanes = static_cast<int64_t>(hn::Lanes(d));
     const T* dy = grads_.dy.data<T>() + (in_.segments->begin(s) + l) * grads_.dy.ld() + begin_;
     for (int64_t k = 0; k < weights_.taps; ++k) rows_[static_cast<size_t>(k)] = window.row(l + k);
-    auto body = [&](int64_t i, int64_t count) HWY_ATTR {
-      auto v = load_first(d, dy + i, count);
-      if (kSilu) {
-        const auto pre = preactivation<kTaps>(d, weights_, rows_.data(), begin_ + i, count);
-        v = hn::Mul(v, silu_slope(d, pre, sigmoid(d, pre)));
-      }
-      hn::StoreU(v, d, g + i);
-    };
-    int64_t i = 0;
-    for (; i + lanes <= width_; i += lanes) body(i, lanes);
-    if (i < width_) body(i, width_ - i);
+    int64_t c = 0;
+    for (; c + 4 * lanes <= width_; c += 4 * lanes) gate_vectors<4>(dy, c, lanes, g);
+    for (; c < width_; c += lanes) gate_vectors<1>(dy, c, width_ - c, g);
+  }
+
+  template <int K>
+  HWY_INLINE void gate_vectors(const T* dy, int64_t c, int64_t count, T* g) {
+    const D d;
+    const int64_t lanes = static_cast<int64_t>(hn::Lanes(d));
+    hn::Vec<D> v[K], pre[K], s[K];
+    MOLT_EACH(K) v[i] = load_first(d, dy + c + i * lanes, count);
+    if (kSilu) {
+      MOLT_EACH(K) pre[i] = preactivation<kTaps>(d, weights_, rows_.data(), begin_ + c + i * lanes, count);
+      sigmoid_each(d, pre, s);
+      MOLT_EACH(K) v[i] = hn::Mul(v[i], silu_slope(d, pre[i], s[i]));
+    }
+    MOLT_EACH(K) hn::StoreU(v[i], d, g + c + i * lanes);
   }
 
   void add_to_sums(const Window<T>& window, int64_t first, int64_t live) {

@@ -31,7 +31,7 @@ std::array<Tensor, 2> SelectiveScan::forward(const Needs& needs, const Tensor& x
   if (z.defined()) check_shape("z", z, x.shape(), x.dtype());
   if (h0.defined()) check_shape("h0", h0, state_shape, x.dtype());
 
-  ScanTensors tensors{x, dt, A_log, B, C, D, z, h0, segments};
+  ScanTensors tensors{x, dt, A_log.contiguous() ? A_log : A_log.clone(), B, C, D, z, h0, segments};
   Tensor y = x.like(x.shape()), state;
   if (want_state) state = x.like(state_shape);
   scan_kernels.at(x.device()).forward(tensors, y, state, needs.any() ? &states : nullptr);

@@ -105,25 +105,66 @@ struct Sizes {
   int64_t saved_at(int64_t chunk, int64_t block) const { return (chunk * blocks + block) * block_states(); }
 };
 
+#if HWY_TARGET != HWY_SCALAR
+/// to[j][i] = from[i][j] for four rows of four, or added to what is there.
+template <bool kAdd>
+HWY_INLINE void transpose_four(const float* HWY_RESTRICT from, int64_t from_ld, float* HWY_RESTRICT to, int64_t to_ld) {
+  const hn::Full128<float> d;
+  const hn::Full128<double> wide;
+  const auto v0 = hn::LoadU(d, from), v1 = hn::LoadU(d, from + from_ld), v2 = hn::LoadU(d, from + 2 * from_ld),
+             v3 = hn::LoadU(d, from + 3 * from_ld);
+  const auto a = hn::BitCast(wide, hn::InterleaveLower(d, v0, v1));
+  const auto b = hn::BitCast(wide, hn::InterleaveLower(d, v2, v3));
+  const auto e = hn::BitCast(wide, hn::InterleaveUpper(d, v0, v1));
+  const auto f = hn::BitCast(wide, hn::InterleaveUpper(d, v2, v3));
+  auto put = [&](int64_t row, hn::Vec<decltype(wide)> v) HWY_ATTR {
+    const auto sum = hn::BitCast(d, v);
+    hn::StoreU(kAdd ? hn::Add(sum, hn::LoadU(d, to + row * to_ld)) : sum, d, to + row * to_ld);
+  };
+  put(0, hn::InterleaveLower(wide, a, b));
+  put(1, hn::InterleaveUpper(wide, a, b));
+  put(2, hn::InterleaveLower(wide, e, f));
+  put(3, hn::InterleaveUpper(wide, e, f));
+}
+#endif
+
+/// to[j][i] = from[i][j], or added to what is there, for `rows` rows of `cols` numbers.
+template <bool kAdd, class T>
+void transpose(int64_t rows, int64_t cols, const T* HWY_RESTRICT from, int64_t from_ld, T* HWY_RESTRICT to,
+               int64_t to_ld) {
+#if HWY_TARGET != HWY_SCALAR
+  if constexpr (sizeof(T) == 4) {
+    if (rows % 4 == 0 && cols % 4 == 0) {
+      for (int64_t i = 0; i < rows; i += 4) {
+        for (int64_t j = 0; j < cols; j += 4)
+          transpose_four<kAdd>(from + i * from_ld + j, from_ld, to + j * to_ld + i, to_ld);
+      }
+      return;
+    }
+  }
+#endif
+  for (int64_t i = 0; i < rows; ++i) {
+    for (int64_t j = 0; j < cols; ++j) {
+      T& target = to[j * to_ld + i];
+      target = from[i * from_ld + j] + (kAdd ? target : T(0));
+    }
+  }
+}
+
 /// One block of an (E, N) matrix, state by state: to[n][lane] = from[channel][n], zeros where there is none.
 template <class T>
 void load_block(const Sizes<T>& sizes, int64_t block, const T* from, T* to) {
-  const int64_t live = sizes.live(block), lanes = sizes.lanes, states = sizes.states;
-  from += sizes.first_channel(block) * states;
-  if (live < lanes || states < sizes.padded_states) std::fill_n(to, sizes.block_states(), T(0));
-  for (int64_t c = 0; c < live; ++c) {
-    for (int64_t n = 0; n < states; ++n) to[n * lanes + c] = from[c * states + n];
-  }
+  const int64_t live = sizes.live(block);
+  if (live < sizes.lanes || sizes.states < sizes.padded_states) std::fill_n(to, sizes.block_states(), T(0));
+  transpose<false>(live, sizes.states, from + sizes.first_channel(block) * sizes.states, sizes.states, to, sizes.lanes);
 }
 
 template <class T>
 void store_block(const Sizes<T>& sizes, int64_t block, const T* from, bool accumulate, T* to) {
-  const int64_t live = sizes.live(block), lanes = sizes.lanes, states = sizes.states;
+  const int64_t live = sizes.live(block), states = sizes.states;
   to += sizes.first_channel(block) * states;
-  for (int64_t c = 0; c < live; ++c) {
-    for (int64_t n = 0; n < states; ++n)
-      to[c * states + n] = from[n * lanes + c] + (accumulate ? to[c * states + n] : T(0));
-  }
+  accumulate ? transpose<true>(states, live, from, sizes.lanes, to, states)
+             : transpose<false>(states, live, from, sizes.lanes, to, states);
 }
 
 /// Decays are powers of two in f32: rates are A · log2(e) there, and A itself in f64.
@@ -135,10 +176,14 @@ template <class T>
 void load_rates(const Sizes<T>& sizes, int64_t block, const Tensor& A_log, T* rates) {
   const hn::ScalableTag<T> d;
   load_block(sizes, block, A_log.data<T>(), rates);
-  for (int64_t n = 0; n < sizes.states; ++n) {
+  for (int64_t n = 0; n < sizes.padded_states; n += kGroup) {
     T* at = rates + n * sizes.lanes;
-    hn::StoreU(hn::Mul(exp_of(d, hn::LoadU(d, at)), hn::Set(d, -kRateUnit<T>)), d, at);
+    hn::Vec<decltype(d)> v[kGroup];
+    MOLT_EACH(kGroup) v[i] = at_most(d, T(80), hn::LoadU(d, at + i * sizes.lanes));
+    exp_each(d, v);
+    MOLT_EACH(kGroup) hn::StoreU(hn::Mul(v[i], hn::Set(d, -kRateUnit<T>)), d, at + i * sizes.lanes);
   }
+  std::fill(rates + sizes.states * sizes.lanes, rates + sizes.block_states(), T(0));
 }
 
 /// exp(Δ A), given Δ and the rate.
