@@ -15,9 +15,9 @@ struct LoraConfig {
   double lora_alpha = 8;
   double lora_dropout = 0;
   bool use_rslora = false;
-  std::vector<std::string> target_modules;
-  std::map<std::string, int64_t> rank_pattern;  ///< regex on a site's path -> rank
-  std::map<std::string, double> alpha_pattern;  ///< regex on a site's path -> alpha
+  std::vector<std::string> target_modules = {};
+  std::map<std::string, int64_t> rank_pattern = {};  ///< regex on a site's path -> rank
+  std::map<std::string, double> alpha_pattern = {};  ///< regex on a site's path -> alpha
 
   template <class V>
   void visit(V& v) {

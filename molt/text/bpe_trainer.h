@@ -18,7 +18,7 @@ struct BpeTrainerConfig {
   int64_t min_frequency = 2;  ///< a pair that is rarer is not merged
   /// They have the first ids, and text is cut where they stand in it: nothing is learned across or from them.
   std::vector<std::string> special_tokens = {"<|endoftext|>"};
-  std::string eos_token;          ///< one of the special tokens; empty: the first, if there is any
+  std::string eos_token = "";     ///< one of the special tokens; empty: the first, if there is any
   bool nfc = true;                ///< normalise text to form C, here and when encoding
   bool add_prefix_space = false;  ///< a text begins as if a space stood before it
 };

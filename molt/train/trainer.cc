@@ -35,10 +35,10 @@ struct Trainer::Impl {
   std::string identity;
   TrainHooks hooks;
 
-  nn::EditSet edits;
-  std::unique_ptr<optim::AdamW> optimizer;
-  std::unique_ptr<optim::Schedule> schedule;
-  std::vector<nn::Phase> phases;
+  nn::EditSet edits = {};
+  std::unique_ptr<optim::AdamW> optimizer = {};
+  std::unique_ptr<optim::Schedule> schedule = {};
+  std::vector<nn::Phase> phases = {};
   size_t phase = 0;
   int64_t phase_step = 0, phase_steps = 0;  // within the phase
   int64_t step = 0;                         // over all phases
@@ -47,7 +47,7 @@ struct Trainer::Impl {
   double last_loss = 0;
   double best_loss = 0;
   int64_t best_step = -1;
-  std::vector<io::NamedTensors> best;  // per method
+  std::vector<io::NamedTensors> best = {};  // per method
 
   int64_t steps_of(size_t i) const {
     if (phases[i].steps > 0) return phases[i].steps;
@@ -211,7 +211,8 @@ struct Trainer::Impl {
     if (!checkpoint) return 0;
     const Json& state = checkpoint->state;
     if (state.at("identity") != identity)
-      usage_error(run_dir->path(), ": its checkpoint was made by another recipe; use the old one, or another output_dir");
+      usage_error(run_dir->path(),
+                  ": its checkpoint was made by another recipe; use the old one, or another output_dir");
     phase = state.at("phase").get<size_t>();
     if (phase >= phases.size()) usage_error(run_dir->path(), ": checkpoint names phase ", phase, " of ", phases.size());
     for (size_t m = 0; m < methods.size(); ++m) {

@@ -171,7 +171,7 @@ inline void expect_golden(const TensorFile& file, const std::string& name, const
     const unsigned char byte = static_cast<const unsigned char*>(tensor.raw())[i];
     for (const int digit : {byte >> 4, byte & 15}) hex += "0123456789abcdef"[digit];
   }
-  EXPECT_EQ(hex, facts["hex"]) << file.path() << " " << name;
+  EXPECT_EQ(hex, facts["hex"].get<std::string>()) << file.path() << " " << name;
 }
 
 /// Opens a file and reads every tensor; true if that worked, false after a UsageError. Anything else escapes.

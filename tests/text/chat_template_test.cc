@@ -53,7 +53,8 @@ TEST(ChatTemplate, RendersAsTransformersDoes) {
     EXPECT_EQ(found.name(), t["is"].get<std::string>());
     EXPECT_EQ(recognise(found.jinja()).format(), found.format());
     for (const Json& c : t["cases"]) {
-      EXPECT_EQ(joined(found.render(messages_of(c["messages"]), c["add_generation_prompt"])), c["text"])
+      EXPECT_EQ(joined(found.render(messages_of(c["messages"]), c["add_generation_prompt"])),
+                c["text"].get<std::string>())
           << t["template"];
       ++rendered;
     }
