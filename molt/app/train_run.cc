@@ -5,6 +5,7 @@
 #include <ctime>
 #include <filesystem>
 #include <optional>
+#include <utility>
 
 #include "molt/app/adapter.h"
 #include "molt/app/merge.h"
@@ -97,7 +98,15 @@ TrainRunResult run_training(const Recipe& recipe, const TrainRunOptions& options
   load_options.threads = compute_threads();
   train::Progress progress(
       {.sink = options.sink ? options.sink : [](std::string_view) {}, .tty = options.tty, .width = options.width});
+  bool tokenising = false;
+  load_options.progress = [&](const data::TokenProgress& at) {
+    const int64_t mebibyte = 1 << 20;
+    if (!std::exchange(tokenising, true))
+      progress.begin("tokenise (MiB)", std::max<int64_t>(1, at.bytes_total / mebibyte));
+    progress.update({.step = at.bytes_done / mebibyte});
+  };
   const data::Data data = data::load_data(recipe.data, encoder, load_options);
+  if (tokenising) progress.finish();
   if (!data.train) usage_error("data.train: is missing");
   if (recipe.scratch_given) {
     models::initialise_weights(base, recipe.seed);
@@ -190,9 +199,9 @@ TrainRunResult run_training(const Recipe& recipe, const TrainRunOptions& options
 
   train::RunReport& report = result.report;
   if (data.test || data.validation) {
-    progress.begin("judge", 1);
+    bool begun_judging = false;
     result.judgement = judge({model, &trainer.edits()}, recipe, data, tokenizer, encoder, [&](int64_t at, int64_t of) {
-      if (at == 1) progress.begin("judge", of);
+      if (!std::exchange(begun_judging, true)) progress.begin("judge", of);
       progress.update({.step = at});
     });
     progress.finish();
