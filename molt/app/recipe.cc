@@ -69,6 +69,7 @@ Recipe Recipe::from(YamlNode root, const std::string& name) {
   if (metric != "loss" && metric != "exact_match" && metric != "accuracy")
     usage_error("evaluation.metric: expected loss, exact_match or accuracy, found '", metric, "'");
   recipe.precision();
+  if (recipe.save_dtype != "auto") dtype_from("save_dtype", recipe.save_dtype);
   recipe.training.validate();
   recipe.data.validate();
   return recipe;

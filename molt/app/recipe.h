@@ -63,6 +63,7 @@ struct Recipe {
   int64_t seed = 42;
   std::string base_dtype = "auto";
   std::string compute = "auto";
+  std::string save_dtype = "auto";
   int64_t threads = 0;
   bool scratch_given = false;
   ScratchConfig from_scratch;
@@ -80,6 +81,7 @@ struct Recipe {
     v.field("seed", seed, "same seed, same bits");
     v.field("base_dtype", base_dtype, "frozen weights: auto | f32 | bf16");
     v.field("compute", compute, "operands of products: auto (bf16 where the processor has it) | f32 | bf16");
+    v.field("save_dtype", save_dtype, "a model that trained whole is written as: auto (the base's) | f32 | bf16");
     v.field("threads", threads, "0: every core this process may use");
     v.group("from_scratch", from_scratch, "make a new model instead of loading one");
     v.group("data", data, "what to train and judge on");

@@ -189,7 +189,8 @@ TrainRunResult run_training(const Recipe& recipe, const TrainRunOptions& options
 
   if (whole) {
     result.product = run_dir + "/model";
-    write_merged(base, trainer.edits(), result.product, recipe.scratch_given ? "f32" : "",
+    const std::string dtype = recipe.save_dtype != "auto" ? recipe.save_dtype : recipe.scratch_given ? "f32" : "";
+    write_merged(base, trainer.edits(), result.product, dtype,
                  recipe.tokenizer.empty() ? recipe.model : recipe.tokenizer);
   } else {
     result.product = run.adapter();
