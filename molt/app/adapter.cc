@@ -6,7 +6,6 @@
 #include "molt/app/methods.h"
 #include "molt/base/error.h"
 #include "molt/base/file.h"
-#include "molt/io/adapter.h"
 #include "molt/io/fingerprint.h"
 #include "molt/peft/lora.h"
 
@@ -14,20 +13,6 @@ namespace molt::app {
 namespace {
 
 constexpr int kFormat = 1;
-
-/// Whether PEFT and transformers take a LoRA on this part, or what they do instead (peft 0.21, transformers 5.23).
-void note_peers(const std::set<std::string>& leaves, std::vector<std::string>& notes) {
-  for (const char* refused : {"out_proj", "conv1d"}) {
-    if (leaves.count(refused))
-      notes.push_back(str("peft refuses adapters on ", refused,
-                          " of Mamba (its fused kernel would bypass them); for other tools run `molt merge`"));
-  }
-  if (leaves.count("dt_proj"))
-    notes.push_back(
-        "transformers' Mamba reads dt_proj.weight directly, so peft loads this adapter but dt_proj's part has no "
-        "effect "
-        "there; for other tools run `molt merge`");
-}
 
 /// PEFT's LoRA config as ours. Refuses what would change the meaning if it were ignored.
 Json lora_options(const Json& config, const std::string& where) {
@@ -58,30 +43,47 @@ MethodEntry entry_of(const std::string& name, Json options, const std::string& w
 
 }  // namespace
 
+// As peft 0.21 and transformers 5.23 do.
+std::vector<std::string> peer_notes(const io::AdapterFiles& files) {
+  const Json type = files.config.value("peft_type", Json());
+  if (type != "LORA") {
+    const std::string word = type.is_string() ? type.get<std::string>() : type.dump();
+    if (word.rfind("MOLT", 0) != 0) return {};
+    return {"peft has no method '" + word + "'; for other tools run `molt merge`"};
+  }
+  std::set<std::string> leaves;
+  for (const auto& [name, tensor] : files.tensors) {
+    if (const auto key = io::split_peft_key(name)) leaves.insert(key->module.substr(key->module.rfind('.') + 1));
+  }
+  std::vector<std::string> notes;
+  for (const char* refused : {"out_proj", "conv1d"}) {
+    if (leaves.count(refused))
+      notes.push_back(str("peft refuses adapters on ", refused,
+                          " of Mamba (its fused kernel would bypass them); for other tools run `molt merge`"));
+  }
+  if (leaves.count("dt_proj"))
+    notes.push_back(
+        "transformers' Mamba reads dt_proj.weight directly, so peft loads this adapter but dt_proj's part has no "
+        "effect there; for other tools run `molt merge`");
+  return notes;
+}
+
 std::vector<std::string> save_adapter(const std::string& directory, const std::vector<nn::Method*>& methods,
                                       const models::LoadedModel& base, const std::string& base_path) {
-  std::vector<std::string> notes;
   io::AdapterFiles files;
   Json entries = Json::array();
-  std::set<std::string> leaves;
   for (const nn::Method* method : methods) {
     entries.push_back(method->config_json());
-    for (const auto& tensor : method->state()) {
-      files.tensors.push_back(tensor);
-      const auto key = io::split_peft_key(tensor.first);
-      if (key && method->name() == "lora") leaves.insert(key->module.substr(key->module.rfind('.') + 1));
-    }
+    for (const auto& tensor : method->state()) files.tensors.push_back(tensor);
   }
   const auto* lora = methods.size() == 1 ? dynamic_cast<const peft::Lora*>(methods[0]) : nullptr;
   if (lora) {
     files.config = lora->peft_config();
-    note_peers(leaves, notes);
   } else {
     std::string type = "MOLT";
     for (const nn::Method* method : methods) type += "_" + method->name();
     for (char& c : type) c = static_cast<char>(std::toupper(static_cast<unsigned char>(c)));
     files.config = {{"peft_type", type}, {"task_type", "CAUSAL_LM"}, {"inference_mode", true}};
-    notes.push_back("peft has no method '" + type + "'; for other tools run `molt merge`");
   }
   files.config["base_model_name_or_path"] = base_path;
   const Json molt = {{"format", kFormat},
@@ -92,7 +94,7 @@ std::vector<std::string> save_adapter(const std::string& directory, const std::v
   make_directories(directory);
   write_file_atomic((std::filesystem::path(directory) / "molt.json").string(), molt.dump(2) + "\n");
   io::write_adapter(directory, files);
-  return notes;
+  return peer_notes(files);
 }
 
 AdapterInfo inspect_adapter(const std::string& directory) {
@@ -110,6 +112,7 @@ AdapterInfo inspect_adapter(const std::string& directory) {
     const std::string type = info.config.value("peft_type", std::string("nothing"));
     if (type != "LORA")
       usage_error(directory, "/adapter_config.json: peft_type is ", type, "; without molt.json only LORA can be read");
+    lora_options(info.config, directory + "/adapter_config.json");  // for what it refuses
     info.method_names = {"lora"};
   }
   return info;

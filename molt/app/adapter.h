@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "molt/io/adapter.h"
 #include "molt/models/load.h"
 #include "molt/nn/method.h"
 
@@ -15,6 +16,9 @@ namespace molt::app {
 /// Writes an adapter directory. Returns what a user must know of it: what peers will refuse or ignore.
 std::vector<std::string> save_adapter(const std::string& directory, const std::vector<nn::Method*>& methods,
                                       const models::LoadedModel& base, const std::string& base_path);
+
+/// What PEFT and transformers would refuse or ignore of an adapter on a Mamba model; empty where they read it as it is.
+std::vector<std::string> peer_notes(const io::AdapterFiles& files);
 
 /// What an adapter directory says before it is attached to a model.
 struct AdapterInfo {

@@ -1,7 +1,6 @@
 #include "molt/app/site_groups.h"
 
-#include <map>
-
+#include "molt/app/layer_pattern.h"
 #include "molt/base/error.h"
 #include "molt/base/format.h"
 #include "molt/peft/full.h"
@@ -10,56 +9,24 @@
 namespace molt::app {
 namespace {
 
-/// A path as what stands before and after its layer's number.
-std::pair<std::string, std::string> around_layer(const nn::Site& site) {
-  const std::string number = "." + std::to_string(site.layer) + ".";
-  const size_t at = site.layer < 0 ? std::string::npos : site.path.find(number);
-  if (at == std::string::npos) return {site.path, ""};
-  return {site.path.substr(0, at + 1), site.path.substr(at + number.size() - 1)};
-}
-
-std::string alike_key(const nn::Target& t) {
-  const auto [before, after] = around_layer(*t.site);
-  std::string key =
-      str(before, "\n", after, "\n", static_cast<int>(t.site->kind), shape_str(t.site->shape), t.site->ssm);
-  for (const nn::Slice& s : t.site->slices) key += str("\n", s.name, " ", s.begin, " ", s.size);
-  return key + (t.slice ? "\n:" + t.slice->name : "");
+/// What sites on one line agree in beside their path.
+std::string kind_of(const nn::Site& site) {
+  std::string kind = str(static_cast<int>(site.kind), shape_str(site.shape), site.ssm);
+  for (const nn::Slice& s : site.slices) kind += str(" ", s.name, " ", s.begin, " ", s.size);
+  return kind;
 }
 
 }  // namespace
 
-std::string number_pattern(const std::vector<int>& numbers) {
-  if (numbers.size() == 1) return std::to_string(numbers[0]);
-  std::string text;
-  for (size_t i = 0; i < numbers.size();) {
-    size_t last = i;
-    while (last + 1 < numbers.size() && numbers[last + 1] == numbers[last] + 1) ++last;
-    text += (text.empty() ? "" : ",") + std::to_string(numbers[i]);
-    if (last > i) text += (last == i + 1 ? "," : "..") + std::to_string(numbers[last]);
-    i = last + 1;
-  }
-  return "{" + text + "}";
-}
-
 std::vector<SiteGroup> group_targets(const std::vector<nn::Target>& targets) {
-  std::vector<SiteGroup> groups;
-  std::vector<std::vector<int>> layers;
-  std::map<std::string, size_t> known;
+  std::vector<std::string> names, kinds;
   for (const nn::Target& t : targets) {
-    const auto [at, is_new] = known.emplace(alike_key(t), groups.size());
-    if (is_new) {
-      groups.push_back({"", t, 0});
-      layers.emplace_back();
-    }
-    ++groups[at->second].count;
-    layers[at->second].push_back(t.site->layer);
+    names.push_back(t.label());
+    kinds.push_back(kind_of(*t.site));
   }
-  for (size_t i = 0; i < groups.size(); ++i) {
-    SiteGroup& group = groups[i];
-    const auto [before, after] = around_layer(*group.first.site);
-    group.pattern = after.empty() ? before : before + number_pattern(layers[i]) + after;
-    if (group.first.slice) group.pattern += ":" + group.first.slice->name;
-  }
+  std::vector<SiteGroup> groups;
+  for (const PatternGroup& group : group_by_layer(names, kinds))
+    groups.push_back({group.pattern, targets[group.members[0]], static_cast<int64_t>(group.members.size())});
   return groups;
 }
 

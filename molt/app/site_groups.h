@@ -21,9 +21,6 @@ std::vector<SiteGroup> group_sites(const nn::SiteTable& sites);
 /// The same for chosen targets.
 std::vector<SiteGroup> group_targets(const std::vector<nn::Target>& targets);
 
-/// Ascending numbers as a pattern: 3 -> "3", 0 1 2 3 -> "{0..3}", 0 2 3 4 -> "{0,2..4}".
-std::string number_pattern(const std::vector<int>& numbers);
-
 /// The part whose weight a site shares ("backbone.embeddings" for a tied head), or empty.
 std::string shares_weight_with(const nn::Site& site);
 

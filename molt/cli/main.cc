@@ -40,6 +40,7 @@ int run(int argc, char** argv) {
       add_train,      //
       add_compare,    //
       add_generate,   //
+      add_inspect,    //
       add_sites,      //
       add_tokenizer,  //
   };

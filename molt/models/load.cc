@@ -1,5 +1,6 @@
 #include "molt/models/load.h"
 
+#include <algorithm>
 #include <set>
 
 #include "molt/base/error.h"
@@ -40,34 +41,42 @@ std::string stored_name(const LoadedModel& loaded, const std::string& path) {
   return "";
 }
 
-void load_weights(LoadedModel& loaded) {
+std::vector<std::string> weight_problems(const LoadedModel& loaded) {
   const io::Checkpoint& checkpoint = *loaded.checkpoint;
   std::set<std::string> used;
-  std::string problems;
-  int count = 0;
-  auto problem = [&](const std::string& text) {
-    if (++count <= 8) problems += (problems.empty() ? "" : "; ") + text;
-  };
-  for (nn::Parameter& p : loaded.model->parameters()) {
+  std::vector<std::string> problems;
+  for (const nn::Parameter& p : loaded.model->parameters()) {
     const std::string name = stored_name(loaded, p.path);
     if (name.empty()) {
-      problem(str(p.path, " ", shape_str(p.shape), " is missing"));
+      problems.push_back(str(p.path, " ", shape_str(p.shape), " is missing"));
       continue;
     }
     used.insert(name);
-    const Tensor source = checkpoint.tensor(name);
-    if (!same_but_for_ones(source.shape(), p.shape)) {
-      problem(str(name, " is ", shape_str(source.shape()), ", config.json asks for ", shape_str(p.shape)));
-      continue;
+    const io::TensorInfo info = checkpoint.info(name);
+    if (!same_but_for_ones(info.shape, p.shape)) {
+      problems.push_back(str(name, " is ", shape_str(info.shape), ", config.json asks for ", shape_str(p.shape)));
+    } else if (!info.dtype->dtype) {
+      problems.push_back(str(name, " is ", info.dtype->word, ", which Molt does not compute with"));
     }
-    if (problems.empty()) p.set(source, loaded.model->precision(), true);
   }
   for (const std::string& name : checkpoint.names()) {
     if (used.count(name) == 0 && !(loaded.model->plan().tied_head && name == "lm_head.weight"))
-      problem(str(name, " is not part of a ", loaded.family->name, " model"));
+      problems.push_back(str(name, " is not part of a ", loaded.family->name, " model"));
   }
-  if (count > 0)
-    usage_error(checkpoint.directory(), ": ", problems, count > 8 ? str("; and ", count - 8, " more") : std::string());
+  return problems;
+}
+
+void load_weights(LoadedModel& loaded) {
+  const std::vector<std::string> problems = weight_problems(loaded);
+  if (!problems.empty()) {
+    constexpr size_t kShown = 8;
+    std::string text;
+    for (size_t i = 0; i < std::min(problems.size(), kShown); ++i) text += (i ? "; " : "") + problems[i];
+    if (problems.size() > kShown) text += str("; and ", problems.size() - kShown, " more");
+    usage_error(loaded.checkpoint->directory(), ": ", text);
+  }
+  for (nn::Parameter& p : loaded.model->parameters())
+    p.set(loaded.checkpoint->tensor(stored_name(loaded, p.path)), loaded.model->precision(), true);
 }
 
 void initialise_weights(LoadedModel& loaded, uint64_t seed) {

@@ -4,6 +4,7 @@
 #include <functional>
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "molt/io/checkpoint.h"
 #include "molt/models/family.h"
@@ -20,6 +21,10 @@ struct LoadedModel {
 
 /// Reads config.json and builds the model, without weights.
 LoadedModel open_model(const std::string& directory, const nn::Precision& precision);
+
+/// What keeps the checkpoint from filling the model, found without reading a number: parameters that are missing,
+/// wrongly shaped or of a dtype Molt does not compute with; tensors that are no part of the model.
+std::vector<std::string> weight_problems(const LoadedModel& loaded);
 
 /// Reads every parameter into the model; what trains whole must be declared before. Missing, extra and wrongly shaped
 /// tensors are reported all at once (UsageError).

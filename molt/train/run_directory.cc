@@ -138,9 +138,17 @@ void RunDirectory::commit_checkpoint(int64_t step) const {
   sync_path(path_ + "/checkpoints");
 }
 
-std::vector<int64_t> RunDirectory::checkpoint_steps() const {
+bool RunDirectory::busy(const std::string& path) {
+  const int fd = ::open((path + "/.lock").c_str(), O_RDONLY | O_CLOEXEC);
+  if (fd < 0) return false;
+  const bool held = ::flock(fd, LOCK_SH | LOCK_NB) != 0 && errno == EWOULDBLOCK;
+  ::close(fd);
+  return held;
+}
+
+std::vector<int64_t> RunDirectory::checkpoint_steps(const std::string& path) {
   std::vector<int64_t> steps;
-  for (const std::string& name : names_in(path_ + "/checkpoints")) {
+  for (const std::string& name : names_in(path + "/checkpoints")) {
     if (const auto step = step_of_name(name)) steps.push_back(*step);
   }
   std::sort(steps.begin(), steps.end());

@@ -31,6 +31,9 @@ class RunDirectory {
   /// another process is writing to it.
   static RunDirectory open(const std::string& path);
 
+  /// Whether a process is writing to the run. Never throws: false where it cannot be told.
+  static bool busy(const std::string& path);
+
   RunDirectory(RunDirectory&& other) noexcept;
   RunDirectory& operator=(RunDirectory&&) = delete;
   ~RunDirectory();
@@ -53,7 +56,8 @@ class RunDirectory {
   void commit_checkpoint(int64_t step) const;
 
   /// The steps of all committed checkpoints, ascending.
-  std::vector<int64_t> checkpoint_steps() const;
+  std::vector<int64_t> checkpoint_steps() const { return checkpoint_steps(path_); }
+  static std::vector<int64_t> checkpoint_steps(const std::string& path);
 
   /// Removes committed checkpoints except the last `count` and that of step `also` (the best), and what interrupted
   /// writers left.

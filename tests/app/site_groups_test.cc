@@ -17,13 +17,6 @@ nn::Site site(const std::string& path, int layer, Shape shape) {
   return s;
 }
 
-TEST(SiteGroups, NumbersAsRuns) {
-  EXPECT_EQ(number_pattern({3}), "3");
-  EXPECT_EQ(number_pattern({0, 1}), "{0,1}");
-  EXPECT_EQ(number_pattern({0, 1, 2, 3}), "{0..3}");
-  EXPECT_EQ(number_pattern({0, 2, 3, 4, 9, 10}), "{0,2..4,9,10}");
-}
-
 TEST(SiteGroups, OnlyAlikeSitesShareALine) {
   nn::SiteTable sites;
   sites.add(site("embeddings", -1, {7, 4}));

@@ -1,0 +1,51 @@
+// What lies at a path: a base model, an adapter, a run, or one file of tensors. Nothing is loaded; files are mapped and
+// their headers checked.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "molt/io/tensor_file.h"
+#include "molt/train/report.h"
+
+namespace molt::app {
+
+/// One tensor as its file holds it.
+struct TensorRow {
+  std::string name;
+  std::string dtype;  ///< safetensors' word: "F32"
+  Shape shape;
+  int64_t numbers = 0;
+  int64_t bytes = 0;
+};
+
+struct Inspection {
+  std::string kind;                   ///< "base model", "adapter", "run", "tensor file"
+  train::Facts facts;                 ///< in the order to show
+  std::vector<std::string> notes;     ///< worth knowing
+  std::vector<std::string> problems;  ///< what keeps Molt from using it
+  std::vector<TensorRow> tensors;     ///< sorted by name; none for a run
+};
+
+/// Looks at what `path` is and calls one of those below. `base`: an adapter's base, where it is not at the path the
+/// adapter names. Throws UsageError where it is nothing known, or too broken to look into.
+Inspection inspect(const std::string& path, const std::string& base = "");
+
+/// A directory with config.json and weights.
+Inspection inspect_base(const std::string& directory);
+/// A directory with adapter_config.json. Where its base is there (at `base`, or the path it names), the adapter's
+/// targets are looked up in it and the fingerprints compared.
+Inspection inspect_adapter_directory(const std::string& directory, const std::string& base = "");
+/// A directory with run.json.
+Inspection inspect_run(const std::string& directory);
+/// A .safetensors or torch.save file.
+Inspection inspect_tensor_file(const std::string& path);
+
+/// A tensor file's or an adapter's tensors as rows.
+TensorRow tensor_row(const std::string& name, const io::TensorInfo& info);
+/// "F32 129 M (493 MiB), I64 96 (768 bytes)"
+std::string dtype_summary(const std::vector<TensorRow>& tensors);
+/// Bytes of a file, or of all files below a directory.
+int64_t size_on_disk(const std::string& path);
+
+}  // namespace molt::app
