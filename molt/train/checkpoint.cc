@@ -27,9 +27,9 @@ std::optional<Checkpoint> read_last_checkpoint(const RunDirectory& run) {
   const std::string directory = run.checkpoint(steps.back());
   Checkpoint checkpoint;
   checkpoint.state = read_json_file(directory + "/state.json");
-  if (!checkpoint.state.is_object() || checkpoint.state.value("format", Json()) != kFormat)
-    usage_error(directory, "/state.json: expected checkpoint format ", kFormat, ", found ",
-                checkpoint.state.value("format", Json()).dump());
+  const Json format = checkpoint.state.is_object() ? checkpoint.state.value("format", Json()) : checkpoint.state;
+  if (format != kFormat)
+    usage_error(directory, "/state.json: expected checkpoint format ", kFormat, ", found ", format.dump());
   checkpoint.step = steps.back();
   const io::SafetensorsFile file(directory + "/tensors.safetensors");
   for (const std::string& name : file.names()) checkpoint.tensors.emplace_back(name, file.tensor(name));

@@ -2,6 +2,7 @@
 
 #include <chrono>
 #include <cmath>
+#include <set>
 
 #include "molt/base/error.h"
 #include "molt/base/system.h"
@@ -67,11 +68,18 @@ struct Trainer::Impl {
 
   bool last_phase() const { return phase + 1 == phases.size(); }
 
-  void bind() {
+  void bind_edits() {
     edits.clear();
     for (const nn::Method* method : methods) method->bind(edits);
+  }
+
+  void bind() {
+    bind_edits();
     std::vector<optim::Parameter> parameters;
+    std::set<std::string> names;
     auto add = [&](const nn::Trainable& t) {
+      if (!names.insert(t.name).second)
+        usage_error("method: ", t.name, " is trained by two methods; give each a target of its own");
       parameters.push_back({.name = t.name, .var = t.var, .lr_scale = t.lr_scale, .decay = t.decays});
     };
     for (const auto& [site, edit] : edits.all()) {
@@ -177,6 +185,7 @@ struct Trainer::Impl {
     if (hooks.on_eval) hooks.on_eval({step, "validation", scores});
     if (!last_phase()) return;
     const double loss = scores[0].second;
+    if (!std::isfinite(loss)) return;
     if (best_step < 0 || loss < best_loss) {
       best_loss = loss;
       best_step = step;
@@ -209,32 +218,42 @@ struct Trainer::Impl {
     if (!run_dir) return 0;
     const auto checkpoint = read_last_checkpoint(*run_dir);
     if (!checkpoint) return 0;
-    const Json& state = checkpoint->state;
+    try {
+      restore(*checkpoint);
+    } catch (const Json::exception& error) {
+      usage_error(run_dir->checkpoint(checkpoint->step), "/state.json: is damaged: ", error.what());
+    }
+    return step;
+  }
+
+  void restore(const Checkpoint& checkpoint) {
+    const Json& state = checkpoint.state;
     if (state.at("identity") != identity)
       usage_error(run_dir->path(),
                   ": its checkpoint was made by another recipe; use the old one, or another output_dir");
     phase = state.at("phase").get<size_t>();
     if (phase >= phases.size()) usage_error(run_dir->path(), ": checkpoint names phase ", phase, " of ", phases.size());
     for (size_t m = 0; m < methods.size(); ++m) {
-      methods[m]->load_state(with_prefix(checkpoint->tensors, str("method.", m, "/")));
-      const io::NamedTensors kept = with_prefix(checkpoint->tensors, str("best.", m, "/"));
+      methods[m]->load_state(with_prefix(checkpoint.tensors, str("method.", m, "/")));
+      const io::NamedTensors kept = with_prefix(checkpoint.tensors, str("best.", m, "/"));
       if (!kept.empty()) best.push_back(copied(kept));
     }
     bind();
-    optimizer->load_state(with_prefix(checkpoint->tensors, "optimizer/"));
+    optimizer->load_state(with_prefix(checkpoint.tensors, "optimizer/"));
     make_schedule();
     phase_step = state.at("phase_step").get<int64_t>();
-    step = checkpoint->step;
+    step = checkpoint.step;
     tokens = state.at("tokens").get<int64_t>();
     seconds = state.at("seconds").get<double>();
     last_loss = state.at("last_loss").get<double>();
     best_loss = state.at("best_loss").get<double>();
     best_step = state.at("best_step").get<int64_t>();
     stream.restore(state.at("stream"));
-    return step;
   }
 
   TrainResult run() {
+    // Before anything runs: later phases must not refuse what the first has taken hours for.
+    for (size_t i = 0; i < phases.size(); ++i) optim::Schedule(config.schedule, steps_of(i));
     if (!optimizer) begin_phase(0);
     const int64_t total_steps = total();
     bool stopped = false;
@@ -258,6 +277,7 @@ struct Trainer::Impl {
     const bool finished = last_phase() && phase_step == phase_steps;
     if (finished && !best.empty()) {
       for (size_t m = 0; m < methods.size(); ++m) methods[m]->load_state(best[m]);
+      bind_edits();  // a method may have made its edits anew
     }
     return {.finished = finished,
             .steps = step,
@@ -281,9 +301,9 @@ Trainer::Trainer(nn::LanguageModel& model, std::vector<nn::Method*> methods, dat
                      .hooks = std::move(hooks)}) {
   for (const nn::Method* method : impl_->methods) {
     const std::vector<nn::Phase> phases = method->phases();
-    if (phases.size() <= impl_->phases.size()) continue;
-    if (impl_->phases.size() > 1) usage_error("method: two methods with phases of their own cannot be combined");
-    impl_->phases = phases;
+    if (phases.size() > 1 && impl_->phases.size() > 1)
+      usage_error("method: two methods with phases of their own cannot be combined");
+    if (phases.size() > impl_->phases.size()) impl_->phases = phases;
   }
 }
 

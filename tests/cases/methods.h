@@ -1,6 +1,7 @@
 // Every method in every form worth telling apart, and combinations: what the laws are checked on.
 #pragma once
 
+#include <ostream>
 #include <string>
 #include <vector>
 
@@ -19,6 +20,8 @@ struct MethodCase {
   bool merges = true;
   std::string model = "tied_small";
 };
+
+inline void PrintTo(const MethodCase& c, std::ostream* out) { *out << c.name; }
 
 inline MakeMethod lora_on(std::vector<std::string> targets, double dropout = 0, int64_t rank = 3, uint64_t seed = 5) {
   const peft::LoraConfig config{

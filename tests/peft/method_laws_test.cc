@@ -57,6 +57,27 @@ TEST_P(MethodLaws, AllItsTrainablesAndNothingElseGetGradients) {
   }
 }
 
+TEST_P(MethodLaws, RecomputingChangesNoBit) {
+  const TunedModel tuned = begin(GetParam(), Dtype::kF32);
+  disturb(tuned, 1);
+  std::vector<std::vector<double>> kept;
+  for (const bool recompute : {false, true}) {
+    const nn::LossSum loss = tuned.loss(stream, {.training = true, .seed = 3, .step = 2, .recompute = recompute});
+    if (loss.sum.needs_grad()) backward(loss.sum);
+    std::vector<std::vector<double>> now{loss.sum.value().values()};
+    for (const nn::Trainable& t : tuned.trainables()) {
+      ASSERT_TRUE(t.var.grad().defined()) << t.name;
+      now.push_back(t.var.grad().values());
+      t.var.clear_grad();
+    }
+    if (recompute) {
+      EXPECT_EQ(now, kept);
+    } else {
+      kept = now;
+    }
+  }
+}
+
 TEST_P(MethodLaws, EveryTrainableMatters) {
   const TunedModel tuned = begin(GetParam(), Dtype::kF64);
   disturb(tuned, 1);

@@ -33,6 +33,8 @@ struct Row {
   double percent[3];
 };
 
+void PrintTo(const Row& row, std::ostream* out) { *out << row.name; }
+
 MakeMethod r(int64_t rank, const std::vector<std::string>& targets) { return lora_on(targets, 0.1, rank); }
 
 /// x_proj and in_proj are single projections here, three and two in the authors' code.

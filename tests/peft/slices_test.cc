@@ -47,6 +47,8 @@ struct SliceCase {
   std::vector<std::string> changed;  // taps of the first layer
 };
 
+void PrintTo(const SliceCase& c, std::ostream* out) { *out << c.target; }
+
 class Slices : public ::testing::TestWithParam<SliceCase> {};
 
 TEST_P(Slices, OthersSeeTheSameActivations) {
