@@ -76,6 +76,8 @@ int64_t Full::trainable_count() const {
 
 Json Full::config_json() const { return {{"method", "full"}, {"train", train_}}; }
 
-std::string Full::coverage() const { return str(parameters_.size(), parameters_.size() == 1 ? " tensor" : " tensors", " of the base"); }
+std::string Full::coverage() const {
+  return str(parameters_.size(), parameters_.size() == 1 ? " tensor" : " tensors", " of the base");
+}
 
 }  // namespace molt::peft
