@@ -4,6 +4,7 @@
 #include <cmath>
 #include <filesystem>
 
+#include "molt/app/workspace.h"
 #include "molt/base/error.h"
 #include "molt/base/file.h"
 #include "molt/base/rng.h"
@@ -13,6 +14,11 @@ namespace molt::app {
 namespace {
 
 namespace fs = std::filesystem;
+
+void check_dtype(const std::string& dtype) {
+  if (!dtype.empty() && dtype != "f32" && dtype != "bf16")
+    usage_error("dtype: expected f32 or bf16, found '", dtype, "'");
+}
 
 /// The f32 values of a parameter with its site's edits folded in.
 Tensor merged_values(const nn::LanguageModel& model, const nn::EditSet& edits, const nn::Parameter& p,
@@ -56,8 +62,7 @@ void write_merged(const models::LoadedModel& loaded, const nn::EditSet& edits, c
   std::error_code error;
   if (loaded.checkpoint && fs::equivalent(directory, loaded.checkpoint->directory(), error))
     usage_error(directory, ": is the base model's own directory; choose another");
-  if (!dtype.empty() && dtype != "f32" && dtype != "bf16")
-    usage_error("dtype: expected f32 or bf16, found '", dtype, "'");
+  check_dtype(dtype);
 
   // Every edit must have a weight to go into.
   for (const auto& [id, edit] : edits.all()) {
@@ -127,6 +132,27 @@ MergeCheck check_merged(const nn::LanguageModel& model, const nn::EditSet& edits
     };
     check.same += best(a) == best(b);
   }
+  return check;
+}
+
+MergeCheck merge_adapter(const MergeOptions& options) {
+  check_dtype(options.dtype);
+  if (fs::exists(options.out) && !(fs::is_directory(options.out) && fs::is_empty(options.out)))
+    usage_error(options.out, ": is there already and holds something; choose a new directory");
+  Workspace workspace({.model = options.model,
+                       .adapter = options.adapter,
+                       .base_dtype = "f32",
+                       .compute = "f32",
+                       .threads = options.threads});
+  const nn::EditSet& edits = workspace.edits();
+  write_merged(workspace.loaded(), edits, options.out, options.dtype, workspace.options().model);
+  const MergeCheck check = check_merged(workspace.model(), edits, options.out);
+  bool f32 = true;  // else the weights were rounded, and how much that matters is for the user to judge
+  const io::Checkpoint written(options.out);
+  for (const std::string& name : written.names()) f32 = f32 && written.tensor(name).dtype() == Dtype::kF32;
+  if (f32 && !(check.relative() < 1e-3))
+    system_error(options.out, ": the merged model's logits differ from the adapted model's by ", check.largest,
+                 ", the largest is ", check.scale, "; do not use it, and report this");
   return check;
 }
 

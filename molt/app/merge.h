@@ -20,9 +20,22 @@ struct MergeCheck {
   double scale = 0;    ///< largest absolute adapted logit
   int64_t rows = 0;    ///< probe tokens compared
   int64_t same = 0;    ///< of which so many have the same most likely next token
+
+  double relative() const { return scale > 0 ? largest / scale : largest; }
 };
 
 /// Loads `directory` and compares its logits with the adapted model's on a fixed stream of tokens.
 MergeCheck check_merged(const nn::LanguageModel& model, const nn::EditSet& edits, const std::string& directory);
+
+struct MergeOptions {
+  std::string model;  ///< or empty: the base that the adapter names
+  std::string adapter, out;
+  std::string dtype;  ///< as write_merged()'s
+  int64_t threads = 0;
+};
+
+/// `molt merge`: both of the above, in f32. Throws UsageError where `out` holds something, and SystemError where a
+/// checkpoint in f32 does not give the adapted model's logits.
+MergeCheck merge_adapter(const MergeOptions& options);
 
 }  // namespace molt::app

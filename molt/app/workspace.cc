@@ -49,12 +49,18 @@ Workspace::Workspace(Options options)
       loaded_(models::open_model(options_.model, precision_from(options_.base_dtype, options_.compute))) {
   const Dtype dtype = loaded_.model->precision().activation();
   if (!options_.adapter.empty()) adapter_ = std::make_unique<LoadedAdapter>(options_.adapter, loaded_, dtype);
-  if (options_.needs_text) tokenizer();
-  models::load_weights(loaded_);
-  if (adapter_) {
-    adapter_->finish();
-    adapter_->bind(edits_);
+}
+
+const nn::EditSet& Workspace::edits() {
+  if (!ready_) {
+    models::load_weights(loaded_);
+    if (adapter_) {
+      adapter_->finish();
+      adapter_->bind(edits_);
+    }
+    ready_ = true;
   }
+  return edits_;
 }
 
 data::Encoder Workspace::encoder() const {

@@ -22,14 +22,14 @@ text::Tokenizer open_tokenizer(const std::string& path, const std::string& model
 class Workspace {
  public:
   struct Options {
-    std::string model;      ///< or empty: the base that the adapter names
-    std::string adapter;    ///< directory, or empty
-    std::string tokenizer;  ///< or empty: the model's
+    std::string model = {};      ///< or empty: the base that the adapter names
+    std::string adapter = {};    ///< directory, or empty
+    std::string tokenizer = {};  ///< or empty: the model's
     std::string base_dtype = "auto", compute = "auto";
-    int64_t threads = 0;      ///< 0: every core this process may use
-    bool needs_text = false;  ///< open the tokenizer too, before the weights are read
+    int64_t threads = 0;  ///< 0: every core this process may use
   };
-  /// Throws UsageError for files that are not there or do not belong together, before any weight is read where it can.
+  /// Opens model and adapter; throws UsageError for files that are not there or do not belong together. The weights are
+  /// read on first use of edits() or view(), so that tokenizer and data can be looked at before.
   explicit Workspace(Options options);
 
   /// With `model` as found.
@@ -37,9 +37,9 @@ class Workspace {
 
   models::LoadedModel& loaded() { return loaded_; }
   const nn::LanguageModel& model() const { return *loaded_.model; }
-  const nn::EditSet& edits() const { return edits_; }
+  const nn::EditSet& edits();
   LoadedAdapter* adapter() { return adapter_.get(); }
-  eval::ModelView view() const { return {*loaded_.model, &edits_}; }
+  eval::ModelView view() { return {*loaded_.model, &edits()}; }
   /// Loaded on first use.
   const text::Tokenizer& tokenizer();
   data::Encoder encoder() const;
@@ -51,6 +51,7 @@ class Workspace {
   models::LoadedModel loaded_;
   std::unique_ptr<LoadedAdapter> adapter_;
   nn::EditSet edits_;
+  bool ready_ = false;
   std::optional<text::Tokenizer> tokenizer_;
 };
 

@@ -66,7 +66,8 @@ void end_if_interrupted(const app::ContinueResult& r) {
 void answer_one(app::Workspace& w, const Options& o, const data::Example& question) {
   app::ContinueOptions options = o.go_on;
   options.on_text = [](size_t, std::string_view text) { to_stdout(text); };
-  const auto r = app::continue_prompts(w.view(), w.tokenizer(), {app::question_ids(question, w.encoder())}, options);
+  const auto ids = app::question_ids(question, w.encoder());
+  const auto r = app::continue_prompts(w.view(), w.tokenizer(), {ids}, options);
   to_stdout("\n");
   if (!o.quiet) tell_speed(r);
   end_if_interrupted(r);
@@ -130,8 +131,8 @@ void generate(Options& o) {
     }
   }
   const bool chats = o.chat || (!questions.empty() && questions[0].layout == data::Layout::kChat);
-  o.model.needs_text = true;
   app::Workspace workspace(o.model);
+  workspace.tokenizer();  // its errors come before the weights are read
   if (chats) o.go_on.stop.push_back(workspace.end_of_turn());
   if (o.go_on.generate.num_beams > 1) {
     std::signal(SIGINT, SIG_DFL);  // a search shows nothing before it is over, so there is nothing to end well

@@ -37,10 +37,11 @@ int run(int argc, char** argv) {
   app.require_subcommand(1);
   using AddVerb = void (*)(CLI::App&);
   constexpr AddVerb kVerbs[] = {
-      add_train,      //
-      add_compare,    //
-      add_generate,   //
-      add_inspect,    //
+      add_train,     //
+      add_compare,   //
+      add_eval,      //
+      add_generate,  //
+      add_inspect,   add_merge,
       add_sites,      //
       add_tokenizer,  //
   };
