@@ -14,6 +14,14 @@ namespace {
 
 constexpr int kFormat = 1;
 
+/// A text that a file may say; anything else in its place is refused.
+std::string text_in(const Json& object, const char* key, const std::string& where, const std::string& absent = "") {
+  const auto it = object.find(key);
+  if (it == object.end() || it->is_null()) return absent;
+  if (!it->is_string()) usage_error(where, ": ", key, ": expected text, found ", it->dump().substr(0, 60));
+  return it->get<std::string>();
+}
+
 /// PEFT's LoRA config as ours. Refuses what would change the meaning if it were ignored.
 Json lora_options(const Json& config, const std::string& where) {
   auto refuse = [&](const char* key, const char* why) { usage_error(where, ": ", key, " ", why); };
@@ -21,7 +29,8 @@ Json lora_options(const Json& config, const std::string& where) {
     return config.contains(key) && !config[key].is_null() && config[key] != false && !config[key].empty();
   };
   if (set("use_dora")) refuse("use_dora", "is set; DoRA adapters are not supported yet");
-  if (config.value("bias", "none") != "none") refuse("bias", "is not \"none\"; trained biases are not supported yet");
+  if (text_in(config, "bias", where, "none") != "none")
+    refuse("bias", "is not \"none\"; trained biases are not supported yet");
   for (const char* key : {"modules_to_save", "target_parameters", "trainable_token_indices", "layer_replication",
                           "layers_to_transform", "exclude_modules", "lora_bias", "use_qalora", "use_bdlora",
                           "alora_invocation_tokens", "kasa_config", "velora_config", "monteclora_config"}) {
@@ -100,16 +109,21 @@ std::vector<std::string> save_adapter(const std::string& directory, const std::v
 AdapterInfo inspect_adapter(const std::string& directory) {
   AdapterInfo info;
   info.config = io::read_adapter(directory).config;
+  info.base = text_in(info.config, "base_model_name_or_path", directory + "/adapter_config.json");
   const auto path = std::filesystem::path(directory) / "molt.json";
   if (std::filesystem::exists(path)) {
     info.molt = read_json_file(path.string());
     if (!info.molt.is_object() || info.molt.value("format", Json()) != kFormat)
-      usage_error(path.string(), ": expected format ", kFormat, ", found ", info.molt.value("format", Json()).dump());
+      usage_error(path.string(), ": expected format ", kFormat, ", found ",
+                  info.molt.is_object() ? info.molt.value("format", Json()).dump() : info.molt.type_name());
     if (!info.molt.contains("methods") || !info.molt["methods"].is_array())
       usage_error(path.string(), ": methods is missing");
-    for (const Json& entry : info.molt["methods"]) info.method_names.push_back(entry.value("method", std::string()));
+    for (const Json& entry : info.molt["methods"]) {
+      if (!entry.is_object()) usage_error(path.string(), ": methods: expected objects, found ", entry.type_name());
+      info.method_names.push_back(text_in(entry, "method", path.string()));
+    }
   } else {
-    const std::string type = info.config.value("peft_type", std::string("nothing"));
+    const std::string type = text_in(info.config, "peft_type", directory + "/adapter_config.json", "nothing");
     if (type != "LORA")
       usage_error(directory, "/adapter_config.json: peft_type is ", type, "; without molt.json only LORA can be read");
     lora_options(info.config, directory + "/adapter_config.json");  // for what it refuses
@@ -124,16 +138,16 @@ LoadedAdapter::LoadedAdapter(const std::string& directory, models::LoadedModel& 
   if (info_.molt.is_null()) {
     methods_.push_back(make_method(entry_of("lora", lora_options(info_.config, where), where), 0, trainable_dtype));
   } else {
-    const std::string expected = info_.molt.value("base_fingerprint", std::string());
+    const std::string expected = text_in(info_.molt, "base_fingerprint", directory + "/molt.json");
     if (!expected.empty() && base.checkpoint) {
       const std::string found = io::base_fingerprint(*base.checkpoint);
       if (found != expected)
         usage_error(directory, ": was trained on another base (fingerprint ", expected, ", this model has ", found,
-                    "); it was ", info_.config.value("base_model_name_or_path", std::string("not named")));
+                    "); it was ", info_.base.empty() ? "not named" : info_.base);
     }
-    for (const Json& entry : info_.molt["methods"])
-      methods_.push_back(make_method(entry_of(entry.value("method", std::string()), entry, directory + "/molt.json"), 0,
-                                     trainable_dtype));
+    for (size_t i = 0; i < info_.method_names.size(); ++i)
+      methods_.push_back(make_method(
+          entry_of(info_.method_names[i], info_.molt["methods"][i], directory + "/molt.json"), 0, trainable_dtype));
   }
   for (const auto& method : methods_) method->declare(base.model->sites(), base.model->parameters());
 }
@@ -143,7 +157,11 @@ void LoadedAdapter::finish() {
   std::set<std::string> used;
   for (const auto& method : methods_) {
     method->attach(base_.model->sites());
-    method->load_state(files.tensors);
+    try {
+      method->load_state(files.tensors);
+    } catch (const UsageError& error) {
+      usage_error(directory_, ": ", error.what());
+    }
     for (const auto& [name, tensor] : method->state()) used.insert(name);
   }
   for (const auto& [name, tensor] : files.tensors) {

@@ -25,6 +25,7 @@ struct AdapterInfo {
   Json config;  ///< adapter_config.json
   Json molt;    ///< molt.json, or null for a peer's adapter
   std::vector<std::string> method_names;
+  std::string base;  ///< directory or name of the model it was trained on, where it says so
 };
 AdapterInfo inspect_adapter(const std::string& directory);
 

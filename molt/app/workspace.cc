@@ -19,7 +19,7 @@ Workspace::Options checked(Workspace::Options options) {
   if (options.model.empty() && options.adapter.empty())
     usage_error("model: is missing: the directory of a checkpoint (--model)");
   if (options.model.empty()) {
-    const std::string named = inspect_adapter(options.adapter).config.value("base_model_name_or_path", std::string());
+    const std::string named = inspect_adapter(options.adapter).base;
     if (!fs::is_directory(named))
       usage_error(options.adapter, ": names '", named,
                   "' as its base, which is no directory here; give it with --model");

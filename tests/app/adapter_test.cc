@@ -81,7 +81,7 @@ TEST(PeftAdapters, WhatCannotBeHonouredIsRefusedByItsKey) {
 }
 
 TEST(PeftAdapters, OfAModelOfAnotherShapeAreRefused) {
-  EXPECT_SAYS(refusal(checkpoint_of("untied_odd"), golden_dir("tied_small/lora_honest/adapter")), "tied_small");
+  EXPECT_SAYS(refusal(checkpoint_of("untied_odd"), golden_dir("tied_small/lora_honest/adapter")), "lora_honest");
 }
 
 /// A directory that goes with its test.
