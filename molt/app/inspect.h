@@ -5,6 +5,7 @@
 #include <string>
 #include <vector>
 
+#include "molt/base/json.h"
 #include "molt/io/tensor_file.h"
 #include "molt/train/report.h"
 
@@ -45,6 +46,8 @@ Inspection inspect_tensor_file(const std::string& path);
 TensorRow tensor_row(const std::string& name, const io::TensorInfo& info);
 /// "F32 129 M (493 MiB), I64 96 (768 bytes)"
 std::string dtype_summary(const std::vector<TensorRow>& tensors);
+/// A method's options as a recipe would give them, without empty ones: "r: 8, lora_alpha: 16".
+std::string options_text(const Json& options);
 /// Bytes of a file, or of all files below a directory.
 int64_t size_on_disk(const std::string& path);
 

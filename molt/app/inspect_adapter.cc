@@ -17,16 +17,6 @@ namespace {
 
 namespace fs = std::filesystem;
 
-/// A method's options as a recipe would give them: "{r: 8, lora_alpha: 16}".
-std::string options_text(const Json& options) {
-  std::string text;
-  for (const auto& [key, value] : options.items()) {
-    if (key == "method" || value.is_null() || (value.is_structured() && value.empty())) continue;
-    text += str(text.empty() ? "" : ", ", key, ": ", value.is_string() ? value.get<std::string>() : value.dump());
-  }
-  return text;
-}
-
 /// The options of PEFT's LoRA config that say what it does.
 Json lora_options_of(const Json& config) {
   Json options = Json::object();
@@ -95,6 +85,15 @@ void add_base_facts(Inspection& found, const std::string& directory, const Adapt
 }
 
 }  // namespace
+
+std::string options_text(const Json& options) {
+  std::string text;
+  for (const auto& [key, value] : options.items()) {
+    if (key == "method" || value.is_null() || (value.is_structured() && value.empty())) continue;
+    text += str(text.empty() ? "" : ", ", key, ": ", value.is_string() ? value.get<std::string>() : value.dump());
+  }
+  return text;
+}
 
 Inspection inspect_adapter_directory(const std::string& directory, const std::string& base) {
   Inspection found;

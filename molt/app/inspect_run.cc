@@ -36,11 +36,9 @@ void add_recipe_facts(Inspection& found, const fs::path& path) {
     for (const Json& entry : recipe["method"]) {
       if (!entry.is_object()) continue;
       for (const auto& [name, options] : entry.items())
-        methods += str(methods.empty() ? "" : "; ", name, " ",
-                       options.is_string() ? options.get<std::string>() : options.dump());
+        methods += str(methods.empty() ? "" : "\n", name, " {", options_text(options), "}");
     }
   }
-  std::replace(methods.begin(), methods.end(), '\n', ' ');
   found.facts.emplace_back("Method", methods);
   if (recipe.contains("data") && recipe["data"].is_object()) {
     std::string files;
@@ -78,7 +76,7 @@ void add_log_facts(Inspection& found, const fs::path& path, bool finished) {
     return str(e.values[0].first, " ", format_significant(e.values[0].second, 5), " at step ", e.step);
   };
   if (best) found.facts.emplace_back("Best validation", eval_text(*best));
-  if (latest && latest != best) found.facts.emplace_back("Last validation", eval_text(*latest));
+  if (latest && latest->step != best->step) found.facts.emplace_back("Last validation", eval_text(*latest));
 }
 
 void add_result_facts(Inspection& found, const fs::path& directory, const Json& result) {

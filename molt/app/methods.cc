@@ -9,14 +9,6 @@
 namespace molt::app {
 namespace {
 
-template <class Config>
-Config read_options(const MethodEntry& entry, Config config = {}) {
-  YamlReader reader(entry.options);
-  config.visit(reader);
-  reader.finish();
-  return config;
-}
-
 struct FullOptions {
   std::vector<std::string> train;
   template <class V>
@@ -25,18 +17,68 @@ struct FullOptions {
   }
 };
 
+struct Build {
+  uint64_t seed;
+  Dtype dtype;
+  std::unique_ptr<nn::Method> operator()(const peft::LoraConfig& c) const {
+    return std::make_unique<peft::Lora>(c, seed, dtype);
+  }
+  std::unique_ptr<nn::Method> operator()(const peft::SdtConfig& c) const {
+    return std::make_unique<peft::Sdt>(c, dtype);
+  }
+  std::unique_ptr<nn::Method> operator()(const FullOptions& c) const { return std::make_unique<peft::Full>(c.train); }
+};
+
+/// Calls f with the method's options, filled with their defaults. False for an unknown name.
+template <class F>
+bool with_defaults(const std::string& name, const F& f) {
+  if (name == "lora") {
+    peft::LoraConfig config;
+    config.target_modules = {"in_proj", "x_proj", "out_proj"};
+    f(config);
+  } else if (name == "sdt") {
+    f(peft::SdtConfig());
+  } else if (name == "full") {
+    f(FullOptions());
+  } else {
+    return false;
+  }
+  return true;
+}
+
+/// The same with the options an entry gives.
+template <class F>
+void with_options(const MethodEntry& entry, const F& f) {
+  const bool known = with_defaults(entry.name, [&](auto config) {
+    YamlReader reader(entry.options);
+    config.visit(reader);
+    reader.finish();
+    f(config);
+  });
+  if (!known)
+    usage_error(entry.options.where(), ": method '", entry.name, "' is unknown; there is ",
+                nearest(entry.name, method_names(), 3));
+}
+
 }  // namespace
 
 std::unique_ptr<nn::Method> make_method(const MethodEntry& entry, uint64_t seed, Dtype dtype) {
-  if (entry.name == "lora") {
-    peft::LoraConfig defaults;
-    defaults.target_modules = {"in_proj", "x_proj", "out_proj"};
-    return std::make_unique<peft::Lora>(read_options(entry, defaults), seed, dtype);
-  }
-  if (entry.name == "sdt") return std::make_unique<peft::Sdt>(read_options<peft::SdtConfig>(entry), dtype);
-  if (entry.name == "full") return std::make_unique<peft::Full>(read_options<FullOptions>(entry).train);
-  usage_error(entry.options.where(), ": method '", entry.name, "' is unknown; there is ",
-              nearest(entry.name, method_names(), 3));
+  std::unique_ptr<nn::Method> method;
+  with_options(entry, [&](const auto& config) { method = Build{seed, dtype}(config); });
+  return method;
+}
+
+OptionList method_options(const std::string& name) {
+  OptionList list;
+  const bool known = with_defaults(name, [&](auto config) { config.visit(list); });
+  MOLT_CHECK(known, "method_options: no method '", name, "'");
+  return list;
+}
+
+OrderedJson resolved_options(const MethodEntry& entry) {
+  JsonWriter writer;
+  with_options(entry, [&](auto config) { config.visit(writer); });
+  return writer.json();
 }
 
 std::vector<std::unique_ptr<nn::Method>> make_methods(const std::vector<MethodEntry>& entries, uint64_t seed,

@@ -5,6 +5,7 @@
 #include <string>
 #include <vector>
 
+#include "molt/app/options.h"
 #include "molt/app/recipe.h"
 #include "molt/nn/method.h"
 
@@ -15,6 +16,12 @@ std::unique_ptr<nn::Method> make_method(const MethodEntry& entry, uint64_t seed,
 
 std::vector<std::unique_ptr<nn::Method>> make_methods(const std::vector<MethodEntry>& entries, uint64_t seed,
                                                       Dtype dtype);
+
+/// A method's options with their defaults.
+OptionList method_options(const std::string& name);
+
+/// An entry's options as resolved: every key with its value. Throws as make_method() does.
+OrderedJson resolved_options(const MethodEntry& entry);
 
 /// "lora", "sdt", "full".
 std::vector<std::string> method_names();

@@ -2,6 +2,7 @@
 
 #include <filesystem>
 
+#include "molt/app/methods.h"
 #include "molt/base/error.h"
 #include "molt/device/cpu_info.h"
 
@@ -36,6 +37,8 @@ std::vector<MethodEntry> read_methods(const YamlNode& node) {
   } else if (node.is_map()) {
     for (const std::string& name : node.keys()) {
       const YamlNode options = node.child(name);
+      if (options.is_scalar() || options.is_list())
+        usage_error(options.where(), ": expected the options of ", name, " as a map, such as {KEY: VALUE}");
       methods.push_back({name, options.is_map() ? options : YamlNode::parse("{}", options.where())});
     }
   } else {
@@ -83,7 +86,7 @@ OrderedJson Recipe::resolved() const {
   OrderedJson json = writer.json();
   if (!scratch_given) json.erase("from_scratch");
   OrderedJson entries = OrderedJson::array();
-  for (const MethodEntry& entry : methods) entries.push_back({{entry.name, entry.options.dump()}});
+  for (const MethodEntry& entry : methods) entries.push_back({{entry.name, resolved_options(entry)}});
   json["method"] = entries;
   return json;
 }

@@ -2,6 +2,7 @@
 #include "molt/base/format.h"
 
 #include <algorithm>
+#include <cctype>
 #include <charconv>
 #include <cmath>
 #include <cstdlib>
@@ -60,6 +61,15 @@ std::string format_count(double count) {
   if (size < 999.5e6) return three_digits(count / 1e6) + " M";
   if (size < 999.5e9) return three_digits(count / 1e9) + " B";
   return three_digits(count / 1e12) + " T";
+}
+
+std::string format_si(double value, const std::string& unit) {
+  std::string text = format_count(value);
+  if (!std::isfinite(value)) return text + " " + unit;
+  // SI writes giga where counts say billion.
+  if (text.back() == 'B') text.back() = 'G';
+  if (std::fabs(value) >= 999.5e12) text = three_digits(value / 1e15) + " P";
+  return std::isalpha(static_cast<unsigned char>(text.back())) ? text + unit : text + " " + unit;
 }
 
 std::string format_integer(int64_t value) {

@@ -16,6 +16,9 @@ std::string format_significant(double value, int digits = 4);
 /// A count with a short suffix, three significant digits: 950 -> "950", 1228800 -> "1.23 M", 2780000000 -> "2.78 B".
 std::string format_count(double count);
 
+/// A quantity with SI's prefixes, three significant digits: (2.11e12, "FLOP/s") -> "2.11 TFLOP/s".
+std::string format_si(double value, const std::string& unit);
+
 /// All digits of an integer, in groups of three divided by commas: 1228800 -> "1,228,800".
 std::string format_integer(int64_t value);
 

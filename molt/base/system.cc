@@ -188,6 +188,26 @@ int usable_cores(const std::string& root) {
   return cores;
 }
 
+CoreLimits core_limits(const std::string& root) {
+  const long online = ::sysconf(_SC_NPROCESSORS_ONLN);
+  return {online > 0 ? static_cast<int>(online) : 1, affinity_cores(), cpu_quota(root).value_or(0)};
+}
+
+double load_average(const std::string& root) {
+  const std::vector<std::string> load = words(root + "/proc/loadavg");
+  double value = -1;
+  if (load.empty() || !(std::istringstream(load[0]) >> value)) return -1;
+  return value;
+}
+
+std::string huge_page_mode(const std::string& root) {
+  // The one in force stands in brackets: "always [madvise] never".
+  for (const std::string& word : words(root + "/sys/kernel/mm/transparent_hugepage/enabled")) {
+    if (word.size() > 2 && word.front() == '[' && word.back() == ']') return word.substr(1, word.size() - 2);
+  }
+  return "";
+}
+
 int64_t free_disk_space(const std::string& path) {
   std::error_code error;
   std::filesystem::path at = std::filesystem::absolute(path, error);

@@ -40,6 +40,21 @@ std::string cpu_model(const std::string& root = "");
 /// least 1.
 int usable_cores(const std::string& root = "");
 
+/// What usable_cores() is the smallest of: cores that are online, those in the affinity mask, and the cgroup CPU quota
+/// in cores (0: none).
+struct CoreLimits {
+  int online = 1;
+  int affinity = 1;
+  double quota = 0;
+};
+CoreLimits core_limits(const std::string& root = "");
+
+/// Programs that ran or wanted to run at a time, averaged over the last minute. Negative where it cannot be told.
+double load_average(const std::string& root = "");
+
+/// When the system backs memory with huge pages: "always", "madvise" or "never"; empty where it cannot be told.
+std::string huge_page_mode(const std::string& root = "");
+
 /// Bytes an ordinary user can still write on the file system that holds `path`; for a path that does not exist yet,
 /// that of its nearest existing parent. Throws SystemError where it cannot be told.
 int64_t free_disk_space(const std::string& path);

@@ -37,12 +37,15 @@ int run(int argc, char** argv) {
   app.require_subcommand(1);
   using AddVerb = void (*)(CLI::App&);
   constexpr AddVerb kVerbs[] = {
-      add_train,     //
-      add_compare,   //
-      add_eval,      //
-      add_generate,  //
-      add_inspect,   add_merge,
+      add_train,      //
+      add_compare,    //
+      add_eval,       //
+      add_generate,   //
+      add_inspect,    //
+      add_merge,      //
       add_sites,      //
+      add_doctor,     //
+      add_reference,  //
       add_tokenizer,  //
   };
   for (const AddVerb add : kVerbs) add(app);

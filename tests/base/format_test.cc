@@ -38,6 +38,14 @@ TEST(Format, Counts) {
   EXPECT_EQ(format_integer(-123456), "-123,456");
 }
 
+TEST(Format, SiPrefixes) {
+  EXPECT_EQ(format_si(2.11e12, "FLOP/s"), "2.11 TFLOP/s");
+  EXPECT_EQ(format_si(328e9, "FLOP/s"), "328 GFLOP/s");
+  EXPECT_EQ(format_si(1.5e15, "FLOP"), "1.50 PFLOP");
+  EXPECT_EQ(format_si(12, "B/s"), "12 B/s");
+  EXPECT_EQ(format_si(1.0 / 0.0, "B/s"), "inf B/s");
+}
+
 TEST(Format, Bytes) {
   EXPECT_EQ(format_bytes(512), "512 B");
   EXPECT_EQ(format_bytes(3333333333), "3.10 GiB");

@@ -116,6 +116,27 @@ TEST(System, CoresFollowTheQuota) {
   EXPECT_EQ(usable_cores(v1.path()), affinity);
 }
 
+TEST(System, WhatLimitsTheCores) {
+  FakeRoot root;
+  EXPECT_EQ(core_limits(root.path()).quota, 0);
+  root.put("proc/self/cgroup", "0::/job\n");
+  root.put("sys/fs/cgroup/job/cpu.max", "150000 100000\n");
+  const CoreLimits limits = core_limits(root.path());
+  EXPECT_DOUBLE_EQ(limits.quota, 1.5);
+  EXPECT_GE(limits.online, limits.affinity);
+  EXPECT_GE(limits.affinity, 1);
+}
+
+TEST(System, LoadAndHugePages) {
+  FakeRoot root;
+  EXPECT_LT(load_average(root.path()), 0);
+  EXPECT_EQ(huge_page_mode(root.path()), "");
+  root.put("proc/loadavg", "1.25 0.50 0.10 1/200 4711\n");
+  root.put("sys/kernel/mm/transparent_hugepage/enabled", "always [madvise] never\n");
+  EXPECT_DOUBLE_EQ(load_average(root.path()), 1.25);
+  EXPECT_EQ(huge_page_mode(root.path()), "madvise");
+}
+
 TEST(System, CpuModelFromEitherSpelling) {
   FakeRoot intel;
   intel.put("proc/cpuinfo", "processor\t: 0\nmodel\t\t: 143\nmodel name\t: Some CPU @ 2.0GHz\n");

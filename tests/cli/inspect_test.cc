@@ -83,7 +83,7 @@ TEST(Inspect, ARun) {
   EXPECT_EQ(ran.code, 0) << ran.err;
   EXPECT_TRUE(has(ran.out, "finished"));
   EXPECT_TRUE(has(ran.out, "5, "));  // 2 of the warm-up, 3 of training
-  EXPECT_TRUE(has(ran.out, "sdt {warmup_steps: 2}"));
+  EXPECT_TRUE(has(ran.out, "warmup: a_log, warmup_steps: 2}"));
   EXPECT_TRUE(has(ran.out, "Best validation"));
   EXPECT_TRUE(has(ran.out, "after steps 2, 5"));
   EXPECT_TRUE(has(ran.out, "1,480 ("));
