@@ -9,13 +9,25 @@
 namespace molt::app {
 namespace {
 
-std::vector<data::EvalExample> questions_of(const std::vector<data::Example>& examples, const Recipe& recipe,
+std::vector<data::EvalExample> questions_of(const data::Data& data, const Recipe& recipe,
                                             const data::Encoder& encoder) {
+  const auto& examples = data.test ? data.test_examples : data.validation_examples;
   std::vector<data::EvalExample> questions;
+  if (examples.empty())
+    usage_error("evaluation.metric: ", recipe.evaluation.metric,
+                " needs examples with prompt and completion, and the data is plain text");
   const auto limit = static_cast<size_t>(recipe.evaluation.limit.value_or(static_cast<int64_t>(examples.size())));
   for (size_t i = 0; i < std::min(limit, examples.size()); ++i)
     questions.push_back(data::encode_question(examples[i], recipe.data, encoder));
   return questions;
+}
+
+/// The classes are those seen in train, or else in what is judged.
+data::LabelSet labels_of(const data::Data& data, const Recipe& recipe, const data::Encoder& encoder) {
+  const auto& seen = data.train_examples.empty()
+                         ? data.test_examples.empty() ? data.validation_examples : data.test_examples
+                         : data.train_examples;
+  return data::make_labels(seen, recipe.data, encoder);
 }
 
 void judge_answers(const eval::ModelView& view, const Recipe& recipe, const std::vector<data::EvalExample>& questions,
@@ -35,10 +47,7 @@ void judge_answers(const eval::ModelView& view, const Recipe& recipe, const std:
 void judge_classes(const eval::ModelView& view, const Recipe& recipe, const data::Data& data,
                    const std::vector<data::EvalExample>& questions, const data::Encoder& encoder,
                    const JudgeProgress& progress, Judgement& out) {
-  const auto& labelled = data.train_examples.empty()
-                             ? data.test_examples.empty() ? data.validation_examples : data.test_examples
-                             : data.train_examples;
-  const data::LabelSet labels = data::make_labels(labelled, recipe.data, encoder);
+  const data::LabelSet labels = labels_of(data, recipe, encoder);
   const eval::Classification result = eval::evaluate_classes(view, questions, labels, {}, progress);
   out.main = "accuracy";
   out.scores.emplace_back("accuracy", result.free.accuracy);
@@ -61,6 +70,12 @@ train::Scores likelihood_scores(const eval::ModelView& view, const data::Source&
   return {{"loss", found.mean()}, {"perplexity", found.perplexity()}};
 }
 
+void check_judge(const Recipe& recipe, const data::Data& data, const data::Encoder& encoder) {
+  if (recipe.evaluation.metric == "loss" || (!data.test && !data.validation)) return;
+  const auto questions = questions_of(data, recipe, encoder);
+  if (recipe.evaluation.metric == "accuracy") eval::expected_classes(questions, labels_of(data, recipe, encoder));
+}
+
 Judgement judge(const eval::ModelView& view, const Recipe& recipe, const data::Data& data,
                 const text::Tokenizer& tokenizer, const data::Encoder& encoder, const JudgeProgress& progress) {
   const bool test = data.test != nullptr;
@@ -70,9 +85,7 @@ Judgement judge(const eval::ModelView& view, const Recipe& recipe, const data::D
   out.main = "loss";
   out.scores = likelihood_scores(view, *source, recipe.evaluation.limit.value_or(0));
   if (recipe.evaluation.metric == "loss") return out;
-  const auto questions = questions_of(test ? data.test_examples : data.validation_examples, recipe, encoder);
-  if (questions.empty())
-    usage_error("evaluation.metric: ", recipe.evaluation.metric, " needs examples with prompt and completion");
+  const auto questions = questions_of(data, recipe, encoder);
   if (recipe.evaluation.metric == "exact_match") {
     judge_answers(view, recipe, questions, tokenizer, progress, out);
   } else {

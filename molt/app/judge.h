@@ -25,6 +25,10 @@ using JudgeProgress = std::function<void(int64_t done, int64_t total)>;
 /// Loss and perplexity on a source, through to the first `limit` samples (0: all).
 train::Scores likelihood_scores(const eval::ModelView& view, const data::Source& source, int64_t limit);
 
+/// Throws UsageError where judge() would for this data, so that nobody trains for hours to learn it. Data that has
+/// neither test nor validation passes.
+void check_judge(const Recipe& recipe, const data::Data& data, const data::Encoder& encoder);
+
 /// The recipe's metric on its test data, or on its validation data where there is no test. Throws UsageError if it has
 /// neither.
 Judgement judge(const eval::ModelView& view, const Recipe& recipe, const data::Data& data,

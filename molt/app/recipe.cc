@@ -71,8 +71,15 @@ Recipe Recipe::from(YamlNode root, const std::string& name) {
   const std::string& metric = recipe.evaluation.metric;
   if (metric != "loss" && metric != "exact_match" && metric != "accuracy")
     usage_error("evaluation.metric: expected loss, exact_match or accuracy, found '", metric, "'");
+  if (recipe.evaluation.limit && *recipe.evaluation.limit < 1)
+    usage_error("evaluation.limit: must be at least 1, is ", *recipe.evaluation.limit);
+  if (recipe.evaluation.samples < 0)
+    usage_error("evaluation.samples: must not be negative, is ", recipe.evaluation.samples);
+  recipe.evaluation.generate.validate();
   recipe.precision();
-  if (recipe.save_dtype != "auto") dtype_from("save_dtype", recipe.save_dtype);
+  const std::string& saved = recipe.save_dtype;
+  if (saved != "auto" && saved != "f32" && saved != "bf16")
+    usage_error("save_dtype: expected auto, f32 or bf16, found '", saved, "'");
   recipe.training.validate();
   recipe.data.validate();
   return recipe;

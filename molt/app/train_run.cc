@@ -1,5 +1,6 @@
 #include "molt/app/train_run.h"
 
+#include <algorithm>
 #include <cmath>
 #include <cstdio>
 #include <ctime>
@@ -52,6 +53,36 @@ models::LoadedModel open_base(const Recipe& recipe) {
 bool trains_whole_model(const std::vector<std::unique_ptr<nn::Method>>& methods, const nn::LanguageModel& model) {
   return methods.size() == 1 && methods[0]->name() == "full" &&
          methods[0]->trainable_count() == model.parameter_count();
+}
+
+/// What the trainer would refuse, before there is a run directory.
+void check_methods(const std::vector<std::unique_ptr<nn::Method>>& methods) {
+  int with_phases = 0;
+  int64_t trainable = 0;
+  for (const auto& method : methods) {
+    with_phases += method->phases().size() > 1;
+    trainable += method->trainable_count();
+  }
+  if (with_phases > 1) usage_error("method: two methods with phases of their own cannot be combined");
+  if (trainable == 0) usage_error("method: nothing trains");
+}
+
+/// Throws UsageError naming the keys in which a run's recipe differs from the one it is to go on with.
+void check_recipe(const std::string& run_dir, const std::string& resolved) {
+  const std::string path = run_dir + "/recipe.yaml";
+  if (!fs::exists(path)) return;  // no run: RunDirectory::open() says so
+  const Json was = read_json_file(path).flatten(), is = parse_json(resolved, "recipe").flatten();
+  std::string differing;
+  for (const auto& [key, value] : is.items()) {
+    if (was.contains(key) && was[key] == value) continue;
+    std::string name = key.substr(1);
+    std::replace(name.begin(), name.end(), '/', '.');
+    differing += str(differing.empty() ? "" : "; ", name, " is ", value.dump(), ", was ",
+                     was.contains(key) ? was[key].dump() : "not set");
+  }
+  if (differing.empty() && was.size() == is.size()) return;
+  usage_error(run_dir, ": was begun with another recipe (", differing.empty() ? "more keys" : differing.substr(0, 200),
+              "); resume it with its own, or choose another output_dir");
 }
 
 std::string score_text(const train::Scores& scores) {
@@ -108,12 +139,14 @@ TrainRunResult run_training(const Recipe& recipe, const TrainRunOptions& options
   const data::Data data = data::load_data(recipe.data, encoder, load_options);
   if (tokenising) progress.finish();
   if (!data.train) usage_error("data.train: is missing");
+  check_judge(recipe, data, encoder);
   if (recipe.scratch_given) {
     models::initialise_weights(base, recipe.seed);
   } else {
     models::load_weights(base);
   }
   for (const auto& method : methods) method->attach(model.sites());
+  check_methods(methods);
 
   data::BatchStream stream(data.train, {.batch_size = recipe.training.batch_size,
                                         .tokens_per_batch = recipe.training.tokens_per_batch,
@@ -121,6 +154,7 @@ TrainRunResult run_training(const Recipe& recipe, const TrainRunOptions& options
   const std::string run_dir = recipe.output_dir;
   const std::string resolved = recipe.resolved().dump(2) + "\n";
   const bool begun = options.resume && fs::exists(run_dir);
+  if (begun) check_recipe(run_dir, resolved);
   const train::RunDirectory run =
       begun ? train::RunDirectory::open(run_dir) : train::RunDirectory::create(run_dir, resolved);
 

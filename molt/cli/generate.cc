@@ -1,5 +1,4 @@
 // molt generate
-#include <csignal>
 #include <memory>
 #include <optional>
 
@@ -134,9 +133,9 @@ void generate(Options& o) {
   app::Workspace workspace(o.model);
   workspace.tokenizer();  // its errors come before the weights are read
   if (chats) o.go_on.stop.push_back(workspace.end_of_turn());
-  if (o.go_on.generate.num_beams > 1) {
-    std::signal(SIGINT, SIG_DFL);  // a search shows nothing before it is over, so there is nothing to end well
-  } else {
+  // A beam search shows nothing before it is over, so there is nothing to end well.
+  if (o.go_on.generate.num_beams == 1) {
+    watch_interrupts();
     o.go_on.should_stop = [] { return interrupted.load(); };
   }
   if (questions.empty()) {

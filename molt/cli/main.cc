@@ -1,11 +1,14 @@
 // The program: reads the command line, runs one verb, and turns failures into one line and an exit code.
+#include <algorithm>
 #include <csignal>
 #include <cstdio>
 #include <cstdlib>
+#include <system_error>
 
 #include "molt/app/train_run.h"
 #include "molt/base/error.h"
 #include "molt/base/log.h"
+#include "molt/base/near.h"
 #include "molt/cli/verbs.h"
 
 namespace molt::cli {
@@ -14,14 +17,25 @@ std::atomic<bool> interrupted{false};
 
 namespace {
 
-/// The first Ctrl-C asks for a clean end; the second ends at once.
 void on_interrupt(int) {
   if (interrupted.exchange(true)) std::_Exit(130);
 }
 
-int fail(int code, const std::string& what) {
-  std::fprintf(stderr, "molt: %s\n", what.c_str());
+/// Says what went wrong in one line, whatever names and files had in them.
+int fail(int code, std::string what) {
+  for (char& c : what)
+    if (static_cast<unsigned char>(c) < 32 || c == 127) c = ' ';
+  to_stderr("molt: " + what + "\n");
   return code;
+}
+
+/// Throws UsageError for a first argument that is neither an option nor a verb.
+void check_verb(const CLI::App& app, int argc, char** argv) {
+  if (argc < 2 || argv[1][0] == '-') return;
+  std::vector<std::string> names;
+  for (const CLI::App* verb : app.get_subcommands({})) names.push_back(verb->get_name());
+  if (std::find(names.begin(), names.end(), argv[1]) == names.end())
+    usage_error("'", argv[1], "' is no verb; there is ", nearest(argv[1], names, 3), " (see `molt --help`)");
 }
 
 int run(int argc, char** argv) {
@@ -49,6 +63,7 @@ int run(int argc, char** argv) {
       add_tokenizer,  //
   };
   for (const AddVerb add : kVerbs) add(app);
+  check_verb(app, argc, argv);
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& e) {
@@ -60,12 +75,16 @@ int run(int argc, char** argv) {
 }
 
 }  // namespace
+
+void watch_interrupts() {
+  std::signal(SIGINT, on_interrupt);
+  std::signal(SIGTERM, on_interrupt);
+}
+
 }  // namespace molt::cli
 
 int main(int argc, char** argv) {
   using namespace molt;
-  std::signal(SIGINT, cli::on_interrupt);
-  std::signal(SIGTERM, cli::on_interrupt);
   std::signal(SIGPIPE, SIG_IGN);
   set_log_sink([](LogLevel level, const std::string& message) {
     cli::to_stderr((level == LogLevel::kWarning ? "warning: " : "") + message + "\n");
@@ -78,6 +97,8 @@ int main(int argc, char** argv) {
     return cli::fail(1, e.what());
   } catch (const std::bad_alloc&) {
     return cli::fail(1, "out of memory; try fewer tokens_per_batch or recompute=true");
+  } catch (const std::system_error& e) {  // of std::filesystem: permissions, mostly
+    return cli::fail(1, e.what());
   } catch (const std::exception& e) {
     return cli::fail(70, std::string("internal error: ") + e.what());
   }

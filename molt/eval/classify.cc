@@ -116,20 +116,26 @@ std::vector<ClassPrediction> classify(const ModelView& model, const std::vector<
   return all;
 }
 
+std::vector<int32_t> expected_classes(const std::vector<data::EvalExample>& questions, const data::LabelSet& labels) {
+  std::vector<int32_t> expected;
+  for (const data::EvalExample& q : questions) {
+    const std::string answer = q.references.empty() ? "" : q.references[0];
+    const auto found = std::find(labels.names.begin(), labels.names.end(), answer);
+    if (found == labels.names.end())
+      usage_error(q.where, ": the completion \"", answer.substr(0, 60), "\" is none of the ", labels.names.size(),
+                  " labels; name them all in data.labels");
+    expected.push_back(static_cast<int32_t>(found - labels.names.begin()));
+  }
+  return expected;
+}
+
 Classification evaluate_classes(const ModelView& model, const std::vector<data::EvalExample>& questions,
                                 const data::LabelSet& labels, const ClassifyOptions& options,
                                 const Progress& progress) {
   Classification result;
   std::vector<Ids> prompts;
-  for (const data::EvalExample& q : questions) {
-    const std::string answer = q.references.empty() ? "" : q.references[0];
-    const auto found = std::find(labels.names.begin(), labels.names.end(), answer);
-    if (found == labels.names.end())
-      usage_error(q.where, ": the completion \"", answer, "\" is none of the ", labels.names.size(),
-                  " labels; name them all in data.labels");
-    result.expected.push_back(static_cast<int32_t>(found - labels.names.begin()));
-    prompts.push_back(q.prompt);
-  }
+  result.expected = expected_classes(questions, labels);
+  for (const data::EvalExample& q : questions) prompts.push_back(q.prompt);
   result.predictions = classify(model, prompts, labels.ids, options, progress);
   std::vector<int32_t> best, free;
   for (const ClassPrediction& p : result.predictions) {

@@ -39,6 +39,9 @@ struct Classification {
   int64_t outside = 0;     ///< how often that was so
 };
 
+/// The class that each question's first reference names. Throws UsageError at a question where it is none.
+std::vector<int32_t> expected_classes(const std::vector<data::EvalExample>& questions, const data::LabelSet& labels);
+
 /// Classifies questions whose first reference names the right class. Throws UsageError at a question whose reference is
 /// no class.
 Classification evaluate_classes(const ModelView& model, const std::vector<data::EvalExample>& questions,

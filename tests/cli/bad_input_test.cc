@@ -1,0 +1,270 @@
+// Whatever a user gets wrong: one line on standard error that says what and where, exit code 2 (1 where the machine
+// refuses), nothing on standard output, and no file or directory left behind.
+#include <gtest/gtest.h>
+
+#include <cstdlib>
+#include <filesystem>
+#include <fstream>
+#include <set>
+
+#include "tests/cli/run.h"
+
+namespace molt::test {
+namespace {
+
+namespace fs = std::filesystem;
+
+struct Case {
+  const char* name;
+  const char* prepare;    ///< shell commands, run in the directory @ beforehand
+  const char* arguments;  ///< of molt; @ is a directory with a model, a tokenizer, data, a recipe and a finished run
+  const char* says;       ///< part of the line
+  int code = 2;
+};
+
+void PrintTo(const Case& c, std::ostream* out) { *out << c.name; }
+
+const Case kCases[] = {
+    // The command line.
+    {"NoVerb", "", "", "molt --help"},
+    {"UnknownVerb", "", "trian @/good.yaml", "train"},
+    {"UnknownOption", "", "train @/good.yaml --resum", "--resum"},
+    {"OptionWithoutValue", "", "generate --model", "--model"},
+    {"OptionOfWrongType", "", "generate --model @/base --prompt x --temperature warm", "--temperature"},
+    {"TrainWithoutRecipe", "", "train", "recipe is required"},
+    {"LineBreakInAName", "", "train \"$(printf 'a\\nb.yaml')\"", "b.yaml"},
+    // Recipes.
+    {"RecipeMissing", "", "train @/nowhere.yaml", "nowhere.yaml"},
+    {"RecipeIsADirectory", "", "train @/base", "base"},
+    {"RecipeIsNotYaml", "printf 'model: [base\\nmethod: lora\\n' > bad.yaml", "train @/bad.yaml", "bad.yaml:"},
+    {"RecipeIsAList", "echo '- model' > bad.yaml", "train @/bad.yaml", "keys and values"},
+    {"RecipeIsBinary", "head -c 300 base/model.safetensors > bad.yaml", "train @/bad.yaml", "bad.yaml"},
+    {"UnknownKey", "", "train @/good.yaml learnin_rate=1", "learning_rate"},
+    {"UnknownKeyBelow", "", "train @/good.yaml data.trian=x", "train"},
+    {"WrongType", "", "train @/good.yaml max_steps=many", "whole number"},
+    {"OverrideWithoutValue", "", "train @/good.yaml max_steps", "key=value"},
+    {"NoModel", "echo 'method: lora' > bad.yaml", "train @/bad.yaml", "model is missing"},
+    {"NoMethod", "grep -v method good.yaml > bad.yaml", "train @/bad.yaml", "method"},
+    {"UnknownMethod", "", "train @/good.yaml method=lara", "lora"},
+    {"UnknownMethodOption", "", "train @/good.yaml method.lora.rank=3", "rank"},
+    {"RankZero", "", "train @/good.yaml method.lora.r=0", "r"},
+    {"TargetMatchesNothing", "", "train @/good.yaml method.lora.target_modules=[inproj]", "in_proj"},
+    {"UnknownSlice", "", "train @/good.yaml method.lora.target_modules=[x_proj:Q]", "x_proj:"},
+    {"ComputeUnknown", "", "train @/good.yaml compute=fp8", "bf16"},
+    {"SaveDtypeUnknown", "", "train @/good.yaml save_dtype=f64", "save_dtype"},
+    {"NegativeThreads", "", "train @/good.yaml threads=-1", "threads"},
+    {"NegativeLearningRate", "", "train @/good.yaml learning_rate=-1", "learning_rate"},
+    {"ScheduleUnknown", "", "train @/good.yaml lr_scheduler_type=zigzag", "lr_scheduler_type"},
+    {"MetricUnknown", "", "train @/good.yaml evaluation.metric=bleu", "exact_match"},
+    {"LimitZero", "", "train @/good.yaml evaluation.limit=0", "evaluation.limit"},
+    {"BeamsThatSampleInARecipe", "",
+     "train @/good.yaml evaluation.generate.num_beams=2 evaluation.generate.temperature=1", "beams"},
+    {"TwoMethodsWithPhases", "", "train @/good.yaml 'method=[sdt, sdt]'", "phases"},
+    {"ModelAndScratch", "", "train @/good.yaml from_scratch.d_model=8 from_scratch.layers=1", "from_scratch"},
+    {"FamilyUnknown", "sed 's/^model.*/from_scratch: {family: rwkv, d_model: 8, layers: 1}/' good.yaml > bad.yaml",
+     "train @/bad.yaml tokenizer=@/tok", "rwkv"},
+    // Models.
+    {"ModelMissing", "", "train @/good.yaml model=@/nowhere", "nowhere"},
+    {"ModelIsAHubName", "", "train @/good.yaml model=state-spaces/mamba-130m", "state-spaces/mamba-130m"},
+    {"ModelIsAFile", "", "train @/good.yaml model=@/base/config.json", "config.json"},
+    {"ModelWithoutConfig", "cp -r base m && rm m/config.json", "train @/good.yaml model=@/m", "config.json"},
+    {"ModelConfigMalformed", "cp -r base m && echo '{' > m/config.json", "train @/good.yaml model=@/m", "config.json"},
+    {"ModelTypeUnknown", "cp -r base m && sed -i 's/\"mamba\"/\"gpt2\"/' m/config.json", "train @/good.yaml model=@/m",
+     "gpt2"},
+    {"ModelOfOtherShapes", "cp -r base m && sed -i 's/\"hidden_size\": 16/\"hidden_size\": 24/' m/config.json",
+     "train @/good.yaml model=@/m", "asks for"},
+    {"ModelConfigOfWrongType",
+     "cp -r base m && sed -i 's/\"hidden_size\": 16/\"hidden_size\": \"wide\"/' m/config.json",
+     "train @/good.yaml model=@/m", "hidden_size"},
+    {"ModelWithoutWeights", "cp -r base m && rm m/model.safetensors", "train @/good.yaml model=@/m",
+     "model.safetensors"},
+    {"WeightsCutShort", "cp -r base m && truncate -s 2000 m/model.safetensors", "train @/good.yaml model=@/m",
+     "model.safetensors"},
+    {"WeightsEmpty", "cp -r base m && : > m/model.safetensors", "train @/good.yaml model=@/m", "model.safetensors"},
+    {"WeightsAreText", "cp -r base m && cp good.yaml m/model.safetensors", "train @/good.yaml model=@/m",
+     "model.safetensors"},
+    {"PickleThatCallsAFunction",
+     "cp -r base m && rm m/model.safetensors && cp \"$GOLDEN/torch_bin/bad/calls_a_function.bin\" m/pytorch_model.bin",
+     "train @/good.yaml model=@/m", "pytorch_model.bin"},
+    // Tokenizers.
+    {"TokenizerMissing", "cp -r base m && rm m/tokenizer.json", "train @/good.yaml model=@/m", "tokenizer.json"},
+    {"TokenizerNamedIsMissing", "", "train @/good.yaml tokenizer=@/nowhere", "nowhere"},
+    {"TokenizerMalformed", "cp -r base m && echo '{\"model\": 3}' > m/tokenizer.json", "train @/good.yaml model=@/m",
+     "tokenizer.json"},
+    {"TokenizerOfAnotherModel", "", "train @/good.yaml tokenizer=@/bigtok", "rows"},
+    // Data.
+    {"DataMissing", "", "train @/good.yaml data.train=@/nowhere.jsonl", "nowhere.jsonl"},
+    {"DataNotGiven", "", "train @/good.yaml data.train=", "data"},
+    {"DataEmpty", ": > d.jsonl", "train @/good.yaml data.train=@/d.jsonl", "d.jsonl"},
+    {"DataWithoutTheField", "", "train @/good.yaml 'data.prompt=\"{question}\"'", "data.jsonl:1"},
+    {"TemplateBroken", "", "train @/good.yaml 'data.prompt=\"{prompt\"'", "data.prompt"},
+    {"TemplateWithoutField", "", "train @/good.yaml data.prompt=prompt", "data.prompt"},
+    {"LineIsNotJson", "echo 'no json' >> data.jsonl", "train @/good.yaml", "data.jsonl:5"},
+    {"LineIsNotUtf8", "printf '{\"prompt\": \"\\377\", \"completion\": \"x\"}\\n' > d.jsonl",
+     "train @/good.yaml data.train=@/d.jsonl", "d.jsonl:1"},
+    {"RowsOfDifferentWidth", "printf 'prompt,completion\\na,b\\nc\\n' > d.csv", "train @/good.yaml data.train=@/d.csv",
+     "d.csv:3"},
+    {"FormatUnknown", "cp data.jsonl d.parquet", "train @/good.yaml data.train=@/d.parquet", "d.parquet"},
+    {"ExampleTooLong", "", "train @/good.yaml data.max_length=3", "data.jsonl:1"},
+    {"ClassThatIsNoLabel", "",
+     "train @/good.yaml data.test=@/data.jsonl 'data.labels=[\" three\", \" six\"]' evaluation.metric=accuracy",
+     "data.jsonl:3"},
+    {"AnswersToTextAfterTraining", "",
+     "train @/good.yaml data.train=@/text.txt data.test=@/text.txt data.cache_dir=$CACHE "
+     "evaluation.metric=exact_match",
+     "plain text"},
+    {"SplitOfOneExample", "head -1 data.jsonl > d.jsonl",
+     "train @/good.yaml data.train=@/d.jsonl data.validation_split=0.5", "validation_split"},
+    // Run directories.
+    {"OutputHoldsARun", "", "train @/good.yaml output_dir=@/run", "--resume"},
+    {"OutputHoldsOtherThings", "", "train @/good.yaml output_dir=@/tok", "tok"},
+    {"OutputIsAFile", "", "train @/good.yaml output_dir=@/data.jsonl", "data.jsonl"},
+    {"OutputCannotBeMade", "", "train @/good.yaml output_dir=/proc/molt/run", "/proc/molt", 1},
+    {"ResumeWithAnotherRecipe", "", "train @/good.yaml output_dir=@/run learning_rate=0.5 --resume", "learning_rate"},
+    {"ResumeOfSomethingElse", "", "train @/good.yaml output_dir=@/tok --resume", "tok"},
+    // Adapters.
+    {"AdapterMissing", "", "generate --model @/base --adapter @/nowhere --prompt x", "nowhere"},
+    {"AdapterHalfWritten", "cp -r run/adapter a && rm a/adapter_config.json",
+     "generate --model @/base --adapter @/a --prompt x", "adapter_config.json"},
+    {"AdapterCutShort", "cp -r run/adapter a && truncate -s 100 a/adapter_model.safetensors",
+     "generate --model @/base --adapter @/a --prompt x", "adapter_model.safetensors"},
+    {"AdapterOfAnotherBase", "", "generate --model @/other --adapter @/run/adapter --prompt x", "another base"},
+    {"AdapterOfAnUnknownKind", "cp -r run/adapter a && rm a/molt.json && sed -i 's/LORA/VERA/' a/adapter_config.json",
+     "generate --model @/base --adapter @/a --prompt x", "VERA"},
+    {"AdapterWithDora", "",
+     "generate --model $GOLDEN/mamba/tied_small/checkpoint --adapter "
+     "$GOLDEN/mamba/tied_small/lora_dora/adapter --prompt x",
+     "use_dora"},
+    {"AdapterOnEmbeddings", "",
+     "merge --model $GOLDEN/mamba/tied_small/checkpoint --adapter "
+     "$GOLDEN/mamba/tied_small/lora_embeddings/adapter --out @/new",
+     "embeddings"},
+    // molt generate
+    {"NothingToGenerateFrom", "", "generate --model @/base", "--prompt"},
+    {"GenerateWithoutModel", "", "generate --prompt x", "--model"},
+    {"PromptEmpty", "", "generate --model @/base --prompt ''", "--prompt"},
+    {"PromptIsNotUtf8", "", "generate --model @/base --prompt \"$(printf 'a\\377b')\"", "UTF-8"},
+    {"PromptsMissing", "", "generate --model @/base --prompts @/nowhere.txt", "nowhere.txt"},
+    {"PromptsEmpty", ": > p.txt", "generate --model @/base --prompts @/p.txt", "p.txt"},
+    {"PromptsWithoutTheField", "echo '{\"q\": 1}' > p.jsonl", "generate --model @/base --prompts @/p.jsonl",
+     "p.jsonl:1"},
+    {"BeamsThatSample", "", "generate --model @/base --prompt x --num-beams 2 --temperature 1", "beams"},
+    {"ChatWithoutChat", "", "generate --model @/base --prompt x --system y", "--chat"},
+    {"StopEmpty", "", "generate --model @/base --prompt x --stop ''", "stop"},
+    // molt eval
+    {"NothingToJudge", "", "eval", "recipe"},
+    {"NoDataToJudgeOn", "", "eval --model @/base", "--data"},
+    {"EvalMetricUnknown", "", "eval --model @/base --data @/data.jsonl --metric bleu", "exact_match"},
+    {"EvalOfScratchThatNeverRan", "", "eval @/scratch.yaml output_dir=@/new", "molt train"},
+    {"AnswersToPlainText", "", "eval --model @/base --data @/text.txt --metric exact_match data.cache_dir=$CACHE",
+     "prompt and completion"},
+    // molt merge
+    {"MergeIntoSomething", "", "merge --model @/base --adapter @/run/adapter --out @/tok", "tok"},
+    {"MergeIntoTheBase", "", "merge --model @/base --adapter @/run/adapter --out @/base", "base"},
+    {"MergeToUnknownDtype", "", "merge --model @/base --adapter @/run/adapter --out @/new --dtype int3", "bf16"},
+    {"MergeOfATiedHead", "", "merge --model @/base --adapter @/headrun/adapter --out @/new", "lm_head"},
+    // molt tokenizer
+    {"TextMissing", "", "tokenizer @/nowhere.txt --out @/new", "nowhere.txt"},
+    {"VocabularyTooSmall", "", "tokenizer @/text.txt --out @/new --vocabulary 10", "10"},
+};
+
+class BadInput : public ::testing::TestWithParam<Case> {
+ protected:
+  static void SetUpTestSuite() {
+    root() = fs::temp_directory_path() / ("molt_bad_input_" + std::to_string(::getpid()));
+    fs::remove_all(root());
+    fs::create_directories(root());
+    ::setenv("GOLDEN", MOLT_SOURCE_DIR "/tests/golden", 1);
+    ::setenv("CACHE", cache().c_str(), 1);
+    std::ofstream(root() / "text.txt") << "one two three, four five six\nseven eight nine, ten eleven twelve\n";
+    std::ofstream(root() / "bigtext.txt") << [] {
+      std::string text;
+      for (int i = 0; i < 4000; ++i) text += std::to_string(i * i) + (i % 8 ? " " : "\n");
+      return text;
+    }();
+    std::ofstream(root() / "data.jsonl") << R"({"prompt": "one two", "completion": " three"}
+{"prompt": "four five", "completion": " six"}
+{"prompt": "seven eight", "completion": " nine"}
+{"prompt": "ten eleven", "completion": " twelve"}
+)";
+    write("scratch.yaml",
+          "from_scratch: {d_model: 16, layers: 1, d_state: 4}\ntokenizer: @/tok\noutput_dir: @/base_run\n"
+          "data: {train: @/data.jsonl}\nmethod: full\nmax_steps: 1\n");
+    write("good.yaml",
+          "model: @/base\noutput_dir: @/new\ndata: {train: @/data.jsonl}\n"
+          "method: {lora: {r: 2, target_modules: [in_proj]}}\nmax_steps: 2\n");
+    works("tokenizer @/text.txt --out @/tok --vocabulary 280");
+    works("tokenizer @/bigtext.txt --out @/bigtok --vocabulary 900");
+    works("train @/scratch.yaml");
+    works("train @/scratch.yaml seed=7 output_dir=@/other_run");
+    fs::rename(root() / "base_run" / "model", root() / "base");
+    fs::rename(root() / "other_run" / "model", root() / "other");
+    works("train @/good.yaml output_dir=@/run");
+    works("train @/good.yaml output_dir=@/headrun method.lora.target_modules=[lm_head]");
+  }
+  static void TearDownTestSuite() {
+    fs::remove_all(root());
+    fs::remove_all(cache());
+  }
+
+  void SetUp() override { kept_ = listing(); }
+  /// Takes away what prepare() made.
+  void TearDown() override {
+    for (const std::string& path : listing())
+      if (!kept_.count(path)) fs::remove_all(path);
+  }
+
+  static fs::path& root() {
+    static fs::path path;
+    return path;
+  }
+  /// For tokenised text, which may stay.
+  static std::string cache() { return root().string() + "_cache"; }
+  static std::string filled(std::string text) {
+    for (size_t at; (at = text.find('@')) != std::string::npos;) text.replace(at, 1, root().string());
+    return text;
+  }
+  static void write(const char* name, const std::string& text) { std::ofstream(root() / name) << filled(text); }
+  static void works(const std::string& arguments) {
+    const Ran ran = run_molt(filled(arguments));
+    ASSERT_EQ(ran.code, 0) << arguments << "\n" << ran.err;
+  }
+  static std::set<std::string> listing() {
+    std::set<std::string> paths;
+    for (const auto& entry : fs::recursive_directory_iterator(root())) paths.insert(entry.path().string());
+    return paths;
+  }
+
+  std::set<std::string> kept_;
+};
+
+TEST_P(BadInput, IsOneLineAndLeavesNothing) {
+  const Case& c = GetParam();
+  const std::string data = (root() / "data.jsonl").string();
+  const std::string keep_data = "cp '" + data + "' '" + data + ".kept'",
+                    restore = "mv '" + data + ".kept' '" + data + "'";
+  ASSERT_EQ(std::system(keep_data.c_str()), 0);
+  if (*c.prepare) {
+    ASSERT_EQ(std::system(("cd '" + root().string() + "' && " + c.prepare).c_str()), 0);
+  }
+  const std::set<std::string> before = listing();
+  const Ran ran = run_molt(filled(c.arguments));
+  EXPECT_EQ(listing(), before);
+  EXPECT_EQ(std::system(restore.c_str()), 0);
+  EXPECT_EQ(ran.code, c.code) << ran.err;
+  EXPECT_EQ(line_count(ran.err), 1) << ran.err;
+  EXPECT_EQ(ran.err.rfind("molt: ", 0), 0u) << ran.err;
+  EXPECT_TRUE(has(ran.err, c.says));
+  EXPECT_EQ(ran.out, "");
+  // Long enough to say what is wrong, short enough to be read; without the temporary directory's own name.
+  std::string line = ran.err;
+  for (size_t at; (at = line.find(root().string())) != std::string::npos;) line.erase(at, root().string().size());
+  EXPECT_LT(line.size(), 400u) << line;
+  if (std::getenv("MOLT_SHOW_LINES")) std::printf("%-26s %d  %s", c.name, ran.code, line.c_str());
+}
+
+INSTANTIATE_TEST_SUITE_P(Cases, BadInput, ::testing::ValuesIn(kCases),
+                         [](const auto& info) { return std::string(info.param.name); });
+
+}  // namespace
+}  // namespace molt::test
