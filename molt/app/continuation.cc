@@ -52,7 +52,7 @@ ContinueResult continue_prompts(const eval::ModelView& view, const text::Tokeniz
                                 const std::vector<std::vector<int32_t>>& prompts, const ContinueOptions& options) {
   using Clock = std::chrono::steady_clock;
   for (const std::string& stop : options.stop)
-    if (stop.empty()) usage_error("stop: expected some text, found none");
+    if (stop.empty()) usage_error("--stop: expected some text, found none");
   eval::GenerateConfig config = options.generate;
   if (tokenizer.eos_id()) config.stop_ids.push_back(*tokenizer.eos_id());
   // A special token leaves no text for the filter to see.

@@ -56,6 +56,7 @@ Judgement evaluate(const Subject& subject, const Recipe& recipe, const JudgeProg
   const data::Encoder encoder = workspace.encoder();
   data::LoadOptions options;
   options.threads = compute_threads();
+  check_judge(recipe);
   const data::Data data = data::load_data(judged_data(recipe), encoder, options);
   if (!data.test && !data.validation)
     usage_error("data: neither test nor validation is given; there is nothing to judge on");

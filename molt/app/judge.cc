@@ -9,13 +9,16 @@
 namespace molt::app {
 namespace {
 
+[[noreturn]] void refuse_plain_text(const Recipe& recipe) {
+  usage_error("evaluation.metric: ", recipe.evaluation.metric,
+              " needs examples with prompt and completion, and the data is plain text");
+}
+
 std::vector<data::EvalExample> questions_of(const data::Data& data, const Recipe& recipe,
                                             const data::Encoder& encoder) {
   const auto& examples = data.test ? data.test_examples : data.validation_examples;
   std::vector<data::EvalExample> questions;
-  if (examples.empty())
-    usage_error("evaluation.metric: ", recipe.evaluation.metric,
-                " needs examples with prompt and completion, and the data is plain text");
+  if (examples.empty()) refuse_plain_text(recipe);
   const auto limit = static_cast<size_t>(recipe.evaluation.limit.value_or(static_cast<int64_t>(examples.size())));
   for (size_t i = 0; i < std::min(limit, examples.size()); ++i)
     questions.push_back(data::encode_question(examples[i], recipe.data, encoder));
@@ -68,6 +71,12 @@ void judge_classes(const eval::ModelView& view, const Recipe& recipe, const data
 train::Scores likelihood_scores(const eval::ModelView& view, const data::Source& source, int64_t limit) {
   const eval::Likelihood found = eval::likelihood(view, source, {.most_samples = limit});
   return {{"loss", found.mean()}, {"perplexity", found.perplexity()}};
+}
+
+void check_judge(const Recipe& recipe) {
+  const data::DataConfig& d = recipe.data;
+  if (recipe.evaluation.metric == "loss" || (d.test.empty() && d.validation.empty() && d.validation_split == 0)) return;
+  if (data::is_plain_text(d)) refuse_plain_text(recipe);
 }
 
 void check_judge(const Recipe& recipe, const data::Data& data, const data::Encoder& encoder) {

@@ -25,6 +25,9 @@ using JudgeProgress = std::function<void(int64_t done, int64_t total)>;
 /// Loss and perplexity on a source, through to the first `limit` samples (0: all).
 train::Scores likelihood_scores(const eval::ModelView& view, const data::Source& source, int64_t limit);
 
+/// Throws UsageError where judge() would, as far as the recipe alone tells.
+void check_judge(const Recipe& recipe);
+
 /// Throws UsageError where judge() would for this data, so that nobody trains for hours to learn it. Data that has
 /// neither test nor validation passes.
 void check_judge(const Recipe& recipe, const data::Data& data, const data::Encoder& encoder);

@@ -5,9 +5,15 @@
 #include "molt/base/error.h"
 #include "molt/data/line_reader.h"
 #include "molt/data/record.h"
+#include "molt/text/utf8.h"
 
 namespace molt::app {
 namespace {
+
+void check_text(const std::string& text, const std::string& where) {
+  const size_t at = text::find_invalid_utf8(text);
+  if (at < text.size()) usage_error(where, ": expected UTF-8 text, found something else at byte ", at);
+}
 
 std::vector<data::Example> read_lines(const std::string& path, const std::string& prompt_template) {
   if (!prompt_template.empty())
@@ -41,6 +47,7 @@ data::DataConfig config_for(const std::string& path, const std::string& format, 
 }  // namespace
 
 data::Example plain_question(const std::string& prompt, const std::string& where) {
+  check_text(prompt, where);
   data::Example e;
   e.prompt = prompt;
   e.where = where;
@@ -49,6 +56,7 @@ data::Example plain_question(const std::string& prompt, const std::string& where
 
 data::Example chat_question(std::vector<data::Message> turns, const std::string& where) {
   data::Example e;
+  for (const data::Message& turn : turns) check_text(turn.content, where);
   e.layout = data::Layout::kChat;
   e.messages = std::move(turns);
   e.messages.push_back({"assistant", ""});

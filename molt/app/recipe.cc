@@ -29,7 +29,7 @@ nn::Precision precision_from(const std::string& base, const std::string& compute
 std::vector<MethodEntry> read_methods(const YamlNode& node) {
   std::vector<MethodEntry> methods;
   if (node.is_scalar()) {
-    methods.push_back({node.scalar(), YamlNode::parse("{}", node.where())});
+    methods.push_back({node.scalar(), node.empty_map()});
   } else if (node.is_list()) {
     for (const YamlNode& item : node.items()) {
       for (MethodEntry& entry : read_methods(item)) methods.push_back(std::move(entry));
@@ -39,7 +39,7 @@ std::vector<MethodEntry> read_methods(const YamlNode& node) {
       const YamlNode options = node.child(name);
       if (options.is_scalar() || options.is_list())
         usage_error(options.where(), ": expected the options of ", name, " as a map, such as {KEY: VALUE}");
-      methods.push_back({name, options.is_map() ? options : YamlNode::parse("{}", options.where())});
+      methods.push_back({name, options.is_map() ? options : options.empty_map()});
     }
   } else {
     usage_error(node.where(), ": expected a method such as lora, or a map such as {lora: {r: 8}}");

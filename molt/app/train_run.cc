@@ -119,6 +119,7 @@ TrainRunResult run_training(const Recipe& recipe, const TrainRunOptions& options
   set_compute_threads(recipe.threads > 0 ? static_cast<int>(recipe.threads) : usable_cores());
 
   // Everything that can be wrong is found before the run directory is touched.
+  if (!recipe.data.train.empty()) check_judge(recipe);
   models::LoadedModel base = open_base(recipe);
   nn::LanguageModel& model = *base.model;
   auto methods = make_methods(recipe.methods, recipe.seed, model.precision().activation());

@@ -14,6 +14,20 @@ struct YamlNode::State {
   YAML::Node node;
   std::string file;
   std::string path;
+  /// What was said on the command line, by path; shared by all places of a document.
+  std::shared_ptr<std::map<std::string, std::string>> overrides = {};
+  /// Where the place is, if the node does not know: the line, from 0.
+  int line = -1;
+
+  std::string where() const {
+    if (overrides) {
+      for (const auto& [at, said] : *overrides) {
+        if (path == at || path.compare(0, at.size() + 1, at + ".") == 0)
+          return str("override '", said, "'", path == at ? "" : ": ", path == at ? "" : path);
+      }
+    }
+    return str(file, ":", (line >= 0 ? line : node.Mark().line) + 1, path.empty() ? "" : ": ", path);
+  }
 };
 
 namespace {
@@ -50,12 +64,12 @@ T scalar_as(const YamlNode::State& at) {
     T value;
     if (YAML::convert<T>::decode(at.node, value)) return value;
   }
-  usage_error(at.file, ":", at.node.Mark().line + 1, ": ", at.path, ": expected ", Expected<T>::text, ", found ",
-              kind_of(at.node));
+  usage_error(at.where(), ": expected ", Expected<T>::text, ", found ", kind_of(at.node));
 }
 
 std::shared_ptr<YamlNode::State> below(const YamlNode::State& at, const YAML::Node& node, const std::string& key) {
-  return std::make_shared<YamlNode::State>(YamlNode::State{node, at.file, at.path.empty() ? key : at.path + "." + key});
+  return std::make_shared<YamlNode::State>(
+      YamlNode::State{node, at.file, at.path.empty() ? key : at.path + "." + key, at.overrides});
 }
 
 template <class T>
@@ -76,16 +90,14 @@ void convert(const YamlNode::State& at, std::vector<std::string>& value) {
     return;
   }
   if (at.node.IsNull()) return;
-  if (!at.node.IsSequence())
-    usage_error(at.file, ":", at.node.Mark().line + 1, ": ", at.path, ": expected a list, found ", kind_of(at.node));
+  if (!at.node.IsSequence()) usage_error(at.where(), ": expected a list, found ", kind_of(at.node));
   for (const auto& item : at.node) value.push_back(scalar_as<std::string>(*below(at, item, "item")));
 }
 template <class T>
 void convert(const YamlNode::State& at, std::map<std::string, T>& value) {
   value.clear();
   if (at.node.IsNull()) return;
-  if (!at.node.IsMap())
-    usage_error(at.file, ":", at.node.Mark().line + 1, ": ", at.path, ": expected a map, found ", kind_of(at.node));
+  if (!at.node.IsMap()) usage_error(at.where(), ": expected a map, found ", kind_of(at.node));
   for (const auto& item : at.node)
     value[item.first.Scalar()] = scalar_as<T>(*below(at, item.second, item.first.Scalar()));
 }
@@ -135,10 +147,13 @@ void YamlNode::apply(const std::string& assignment) {
     }
     begin = dot + 1;
   }
+  if (!state_->overrides) state_->overrides = std::make_shared<std::map<std::string, std::string>>();
+  (*state_->overrides)[key] = assignment;
 }
 
 YamlNode YamlNode::copy() const {
-  return YamlNode(std::make_shared<State>(State{YAML::Clone(state_->node), state_->file, state_->path}));
+  return YamlNode(std::make_shared<State>(
+      State{YAML::Clone(state_->node), state_->file, state_->path, state_->overrides, state_->line}));
 }
 void YamlNode::set(const std::string& key, const YamlNode& value) { state_->node[key] = value.state_->node; }
 void YamlNode::erase(const std::string& key) { state_->node.remove(key); }
@@ -172,9 +187,14 @@ std::vector<std::string> YamlNode::keys() const {
   return out;
 }
 
-std::string YamlNode::where() const {
-  return str(state_->file, ":", state_->node.Mark().line + 1, state_->path.empty() ? "" : ": ", state_->path);
+YamlNode YamlNode::empty_map() const {
+  State state = *state_;
+  state.line = state_->line >= 0 ? state_->line : state_->node.Mark().line;
+  state.node = YAML::Node(YAML::NodeType::Map);
+  return YamlNode(std::make_shared<State>(std::move(state)));
 }
+
+std::string YamlNode::where() const { return state_->where(); }
 
 std::string YamlNode::dump() const {
   YAML::Emitter out;

@@ -37,7 +37,9 @@ class YamlNode {
   std::vector<YamlNode> items() const;
   /// Keys of a map in the order they were written.
   std::vector<std::string> keys() const;
-  /// "recipe.yaml:12: data.limit"
+  /// An empty map in this place's stead.
+  YamlNode empty_map() const;
+  /// "recipe.yaml:12: data.limit", or "override 'data.limit=x'"
   std::string where() const;
   /// The whole below this place, as YAML text.
   std::string dump() const;

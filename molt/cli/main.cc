@@ -29,13 +29,55 @@ int fail(int code, std::string what) {
   return code;
 }
 
-/// Throws UsageError for a first argument that is neither an option nor a verb.
-void check_verb(const CLI::App& app, int argc, char** argv) {
-  if (argc < 2 || argv[1][0] == '-') return;
+std::vector<std::string> verb_names(const CLI::App& app) {
   std::vector<std::string> names;
   for (const CLI::App* verb : app.get_subcommands({})) names.push_back(verb->get_name());
+  return names;
+}
+
+/// What CLI11 found wrong, in our words.
+std::string explain(const CLI::App& app, const CLI::ParseError& error) {
+  const std::vector<CLI::App*> parsed = app.get_subcommands();
+  const CLI::App& at = parsed.empty() ? app : *parsed[0];
+  const std::string name = parsed.empty() ? "molt" : "molt " + at.get_name(), what = error.what(),
+                    see = str("(see `", name, " --help`)");
+  if (dynamic_cast<const CLI::ExtrasError*>(&error)) {
+    const std::vector<std::string> extras = app.remaining(true);
+    if (!extras.empty() && extras[0][0] == '-') {
+      std::vector<std::string> known;
+      for (const CLI::Option* option : at.get_options()) {
+        for (const std::string& word : option->get_lnames()) known.push_back(str("--", word));
+      }
+      return str("'", extras[0], "' is no option of ", name, "; did you mean ", nearest(extras[0], known, 1), "? ",
+                 see);
+    }
+    if (!extras.empty()) return str(name, ": does not know what to do with '", extras[0], "' ", see);
+  }
+  if (dynamic_cast<const CLI::RequiredError*>(&error)) return str(what, " ", see);
+  if (dynamic_cast<const CLI::ArgumentMismatch*>(&error) && what.find(" required ") != std::string::npos)
+    return str(what.substr(0, what.find(':')), ": expected a value after it, found none ", see);
+  const std::string refused = "Could not convert: ";
+  const size_t equals = what.find(" = ");
+  if (what.compare(0, refused.size(), refused) == 0 && equals != std::string::npos) {
+    const std::string option = what.substr(refused.size(), equals - refused.size());
+    const CLI::Option* known = at.get_option_no_throw(option);
+    const bool whole = known && known->get_type_name().find("INT") != std::string::npos;
+    return str(option, ": expected ", whole ? "a whole number" : "a number", ", found '", what.substr(equals + 3), "'");
+  }
+  return str(what, " ", see);
+}
+
+/// Throws UsageError for a first argument that is neither an option nor a verb.
+void check_verb(const CLI::App& app, int argc, char** argv) {
+  const std::vector<std::string> names = verb_names(app);
+  if (argc < 2) {
+    std::string list;
+    for (const std::string& name : names) list += str(list.empty() ? "" : ", ", name);
+    usage_error("what is to be done? Give a verb: ", list, " (`molt --help` explains them)");
+  }
+  if (argv[1][0] == '-') return;
   if (std::find(names.begin(), names.end(), argv[1]) == names.end())
-    usage_error("'", argv[1], "' is no verb; there is ", nearest(argv[1], names, 3), " (see `molt --help`)");
+    usage_error("'", argv[1], "' is no verb; did you mean ", nearest(argv[1], names, 1), "? (see `molt --help`)");
 }
 
 int run(int argc, char** argv) {
@@ -69,7 +111,7 @@ int run(int argc, char** argv) {
   } catch (const CLI::ParseError& e) {
     if (e.get_exit_code() == 0) return app.exit(e);  // --help, --version
     if (dynamic_cast<const CLI::RuntimeError*>(&e)) return e.get_exit_code();
-    return fail(2, std::string(e.what()) + " (see `molt --help`)");
+    return fail(2, explain(app, e));
   }
   return 0;
 }

@@ -1,6 +1,7 @@
 // molt tokenizer
 #include <memory>
 
+#include "molt/base/error.h"
 #include "molt/cli/verbs.h"
 #include "molt/text/bpe_trainer.h"
 
@@ -18,6 +19,8 @@ void add_tokenizer(CLI::App& app) {
   verb->add_option("--out", o->out, "directory for tokenizer.json")->required();
   verb->add_option("--vocabulary", o->vocabulary, "tokens, bytes and <|endoftext|> included")->capture_default_str();
   verb->callback([o] {
+    constexpr int32_t kLeast = 257;  // the bytes and <|endoftext|>
+    if (o->vocabulary < kLeast) usage_error("--vocabulary: expected at least ", kLeast, ", found ", o->vocabulary);
     const text::TrainedBpe trained = text::train_bpe(o->files, {.vocab_size = o->vocabulary});
     trained.write(o->out);
     std::printf("%zu tokens written to %s\n", trained.tokens.size(), o->out.c_str());

@@ -21,6 +21,10 @@ void one_of(const char* key, const std::string& value, std::initializer_list<con
 }  // namespace
 
 void DataConfig::validate() const {
+  for (const auto& [key, paths] : {std::pair{"train", &train}, {"validation", &validation}, {"test", &test}}) {
+    for (const std::string& path : *paths)
+      if (path.empty()) usage_error("data.", key, ": expected a file's path, found an empty one");
+  }
   one_of("format", format, {"auto", "jsonl", "csv", "tsv", "text"});
   one_of("on_long", on_long, {"error", "drop", "truncate"});
   one_of("limit_by", limit_by, {"first", "sample"});

@@ -6,6 +6,7 @@
 #include <optional>
 
 #include "molt/base/file.h"
+#include "molt/base/log.h"
 #include "molt/base/rng.h"
 #include "molt/text/chat_template.h"
 
@@ -41,7 +42,10 @@ std::function<std::vector<ChatPiece>(const std::vector<Message>&, bool ask)> cha
   return [directory, chat, once](const std::vector<Message>& messages, bool ask) {
     std::call_once(*once, [&] {
       if (!directory.empty()) *chat = text::ChatTemplate::of_checkpoint(directory);
-      if (!*chat) *chat = text::ChatTemplate::named("chatml", "");
+      if (*chat) return;
+      *chat = text::ChatTemplate::named("chatml", "");
+      log_warning(directory.empty() ? "the tokenizer" : directory,
+                  ": holds no chat template, so chats are written as ChatML (<|im_start|>role …)");
     });
     std::vector<text::ChatMessage> turns;
     for (const Message& m : messages) turns.push_back({m.role, m.content});

@@ -13,8 +13,9 @@ namespace molt::data {
 /// and of `identity` (what else decides the ids, such as the merges). It renders no chats until given a chat_renderer.
 Encoder make_encoder(const text::Tokenizer& tokenizer, const std::string& identity);
 
-/// Renders chats by the template a checkpoint's directory holds; by ChatML where it holds none, or `directory` is
-/// empty. The directory is looked into when the first chat comes along: a template that is refused stops no other data.
+/// Renders chats by the template a checkpoint's directory holds; by ChatML, with a warning, where it holds none, or
+/// `directory` is empty. The directory is looked into when the first chat comes along: a template that is refused stops
+/// no other data.
 std::function<std::vector<ChatPiece>(const std::vector<Message>&, bool ask)> chat_renderer(
     const std::string& directory);
 

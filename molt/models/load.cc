@@ -69,7 +69,7 @@ std::vector<std::string> weight_problems(const LoadedModel& loaded) {
 void load_weights(LoadedModel& loaded) {
   const std::vector<std::string> problems = weight_problems(loaded);
   if (!problems.empty()) {
-    constexpr size_t kShown = 8;
+    constexpr size_t kShown = 3;
     std::string text;
     for (size_t i = 0; i < std::min(problems.size(), kShown); ++i) text += (i ? "; " : "") + problems[i];
     if (problems.size() > kShown) text += str("; and ", problems.size() - kShown, " more");
