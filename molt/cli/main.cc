@@ -99,6 +99,7 @@ int run(int argc, char** argv) {
       add_generate,   //
       add_inspect,    //
       add_merge,      //
+      add_logits,     //
       add_sites,      //
       add_doctor,     //
       add_reference,  //
