@@ -1,5 +1,6 @@
 #include "molt/app/adapter.h"
 
+#include <algorithm>
 #include <filesystem>
 #include <set>
 
@@ -7,43 +8,14 @@
 #include "molt/base/error.h"
 #include "molt/base/file.h"
 #include "molt/io/fingerprint.h"
-#include "molt/peft/lora.h"
 
 namespace molt::app {
+
+using peft::text_in;
+
 namespace {
 
 constexpr int kFormat = 1;
-
-/// A text that a file may say; anything else in its place is refused.
-std::string text_in(const Json& object, const char* key, const std::string& where, const std::string& absent = "") {
-  const auto it = object.find(key);
-  if (it == object.end() || it->is_null()) return absent;
-  if (!it->is_string()) usage_error(where, ": ", key, ": expected text, found ", it->dump().substr(0, 60));
-  return it->get<std::string>();
-}
-
-/// PEFT's LoRA config as ours. Refuses what would change the meaning if it were ignored.
-Json lora_options(const Json& config, const std::string& where) {
-  auto refuse = [&](const char* key, const char* why) { usage_error(where, ": ", key, " ", why); };
-  auto set = [&](const char* key) {
-    return config.contains(key) && !config[key].is_null() && config[key] != false && !config[key].empty();
-  };
-  if (set("use_dora")) refuse("use_dora", "is set; DoRA adapters are not supported yet");
-  if (text_in(config, "bias", where, "none") != "none")
-    refuse("bias", "is not \"none\"; trained biases are not supported yet");
-  for (const char* key : {"modules_to_save", "target_parameters", "trainable_token_indices", "layer_replication",
-                          "layers_to_transform", "exclude_modules", "lora_bias", "use_qalora", "use_bdlora",
-                          "alora_invocation_tokens", "kasa_config", "velora_config", "monteclora_config"}) {
-    if (set(key)) refuse(key, "is set, which this version cannot honour");
-  }
-  if (!config.contains("target_modules")) refuse("target_modules", "is missing");
-  Json options = Json::object();
-  for (const char* key :
-       {"r", "lora_alpha", "lora_dropout", "use_rslora", "target_modules", "rank_pattern", "alpha_pattern"}) {
-    if (config.contains(key) && !config[key].is_null()) options[key] = config[key];
-  }
-  return options;
-}
 
 MethodEntry entry_of(const std::string& name, Json options, const std::string& where) {
   options.erase("method");
@@ -55,18 +27,17 @@ MethodEntry entry_of(const std::string& name, Json options, const std::string& w
 // As peft 0.21 and transformers 5.23 do.
 std::vector<std::string> peer_notes(const io::AdapterFiles& files) {
   const Json type = files.config.value("peft_type", Json());
-  if (type != "LORA") {
-    const std::string word = type.is_string() ? type.get<std::string>() : type.dump();
-    if (word.rfind("MOLT", 0) != 0) return {};
-    return {"peft has no method '" + word + "'; for other tools run `molt merge`"};
-  }
+  const std::string word = type.is_string() ? type.get<std::string>() : type.dump();
+  if (word.rfind("MOLT", 0) == 0) return {"peft has no method '" + word + "'; for other tools run `molt merge`"};
+  const std::vector<std::string> known = peft_types();
+  if (std::find(known.begin(), known.end(), word) == known.end()) return {};
   std::set<std::string> leaves;
   for (const auto& [name, tensor] : files.tensors) {
     if (const auto key = io::split_peft_key(name)) leaves.insert(key->module.substr(key->module.rfind('.') + 1));
   }
   std::vector<std::string> notes;
   for (const char* refused : {"out_proj", "conv1d"}) {
-    if (leaves.count(refused))
+    if (leaves.count(refused) && (word == "LORA" || word == "ADALORA"))
       notes.push_back(str("peft refuses adapters on ", refused,
                           " of Mamba (its fused kernel would bypass them); for other tools run `molt merge`"));
   }
@@ -77,22 +48,59 @@ std::vector<std::string> peer_notes(const io::AdapterFiles& files) {
   return notes;
 }
 
+namespace {
+
+std::string upper(std::string text) {
+  for (char& c : text) c = static_cast<char>(std::toupper(static_cast<unsigned char>(c)));
+  return text;
+}
+
+/// Where methods of one adapter have tensors of the same name, those of the I-th stand under "method.I/".
+std::vector<bool> clashing(const std::vector<io::NamedTensors>& states) {
+  std::set<std::string> names;
+  std::vector<bool> clashes;
+  for (const io::NamedTensors& state : states) {
+    bool clash = false;
+    for (const auto& [name, tensor] : state) clash = clash || names.count(name) > 0;
+    for (const auto& [name, tensor] : state) names.insert(name);
+    clashes.push_back(clash);
+  }
+  return clashes;
+}
+
+std::string own_prefix(size_t method) { return str("method.", method, "/"); }
+
+}  // namespace
+
 std::vector<std::string> save_adapter(const std::string& directory, const std::vector<nn::Method*>& methods,
                                       const models::LoadedModel& base, const std::string& base_path) {
   io::AdapterFiles files;
+  std::vector<std::string> notes;
   Json entries = Json::array();
+  std::vector<io::NamedTensors> states;
   for (const nn::Method* method : methods) {
     entries.push_back(method->config_json());
-    for (const auto& tensor : method->state()) files.tensors.push_back(tensor);
+    states.push_back(method->state());
   }
-  const auto* lora = methods.size() == 1 ? dynamic_cast<const peft::Lora*>(methods[0]) : nullptr;
-  if (lora) {
-    files.config = lora->peft_config();
+  const std::vector<bool> clashes = clashing(states);
+  for (size_t m = 0; m < methods.size(); ++m) {
+    for (const auto& [name, tensor] : states[m])
+      files.tensors.emplace_back(clashes[m] ? own_prefix(m) + name : name, tensor);
+  }
+  if (methods.size() == 1) {
+    try {
+      files.config = methods[0]->peft_config();
+    } catch (const UsageError& error) {  // what was trained must not be lost for want of a form
+      notes.push_back(str("written in Molt's own form, because ", error.what()));
+      files.config = nullptr;
+    }
   } else {
+    files.config = nullptr;
+  }
+  if (files.config.is_null()) {
     std::string type = "MOLT";
-    for (const nn::Method* method : methods) type += "_" + method->name();
-    for (char& c : type) c = static_cast<char>(std::toupper(static_cast<unsigned char>(c)));
-    files.config = {{"peft_type", type}, {"task_type", "CAUSAL_LM"}, {"inference_mode", true}};
+    for (const nn::Method* method : methods) type += "_" + upper(method->name());
+    files.config = peft::peft_base(type.c_str());
   }
   files.config["base_model_name_or_path"] = base_path;
   const Json molt = {{"format", kFormat},
@@ -103,7 +111,8 @@ std::vector<std::string> save_adapter(const std::string& directory, const std::v
   make_directories(directory);
   write_file_atomic((std::filesystem::path(directory) / "molt.json").string(), molt.dump(2) + "\n");
   io::write_adapter(directory, files);
-  return peer_notes(files);
+  for (const std::string& note : peer_notes(files)) notes.push_back(note);
+  return notes;
 }
 
 AdapterInfo inspect_adapter(const std::string& directory) {
@@ -123,11 +132,8 @@ AdapterInfo inspect_adapter(const std::string& directory) {
       info.method_names.push_back(text_in(entry, "method", path.string()));
     }
   } else {
-    const std::string type = text_in(info.config, "peft_type", directory + "/adapter_config.json", "nothing");
-    if (type != "LORA")
-      usage_error(directory, "/adapter_config.json: peft_type is ", type, "; without molt.json only LORA can be read");
-    lora_options(info.config, directory + "/adapter_config.json");  // for what it refuses
-    info.method_names = {"lora"};
+    for (const auto& [name, options] : entries_from_peft(info.config, directory + "/adapter_config.json"))
+      info.method_names.push_back(name);
   }
   return info;
 }
@@ -136,7 +142,8 @@ LoadedAdapter::LoadedAdapter(const std::string& directory, models::LoadedModel& 
     : directory_(directory), base_(base), info_(inspect_adapter(directory)) {
   const std::string where = directory + "/adapter_config.json";
   if (info_.molt.is_null()) {
-    methods_.push_back(make_method(entry_of("lora", lora_options(info_.config, where), where), 0, trainable_dtype));
+    for (const auto& [name, options] : entries_from_peft(info_.config, where))
+      methods_.push_back(make_method(entry_of(name, options, where), 0, trainable_dtype));
   } else {
     const std::string expected = text_in(info_.molt, "base_fingerprint", directory + "/molt.json");
     if (!expected.empty() && base.checkpoint) {
@@ -155,14 +162,21 @@ LoadedAdapter::LoadedAdapter(const std::string& directory, models::LoadedModel& 
 void LoadedAdapter::finish() {
   const io::AdapterFiles files = io::read_adapter(directory_);
   std::set<std::string> used;
-  for (const auto& method : methods_) {
-    method->attach(base_.model->sites());
+  for (size_t m = 0; m < methods_.size(); ++m) {
+    nn::Method& method = *methods_[m];
+    method.attach(base_.model->sites());
+    const std::string prefix = own_prefix(m);
+    io::NamedTensors own;
+    for (const auto& [name, tensor] : files.tensors) {
+      if (name.rfind(prefix, 0) == 0) own.emplace_back(name.substr(prefix.size()), tensor);
+    }
+    const bool apart = !own.empty();
     try {
-      method->load_state(files.tensors);
+      method.load_state(apart ? own : files.tensors);
     } catch (const UsageError& error) {
       usage_error(directory_, ": ", error.what());
     }
-    for (const auto& [name, tensor] : method->state()) used.insert(name);
+    for (const auto& [name, tensor] : method.state()) used.insert(apart ? prefix + name : name);
   }
   for (const auto& [name, tensor] : files.tensors) {
     if (!used.count(name))

@@ -6,6 +6,7 @@
 #include "molt/app/adapter.h"
 #include "molt/app/inspect.h"
 #include "molt/app/layer_pattern.h"
+#include "molt/app/methods.h"
 #include "molt/app/recipe.h"
 #include "molt/base/error.h"
 #include "molt/base/format.h"
@@ -16,18 +17,6 @@ namespace molt::app {
 namespace {
 
 namespace fs = std::filesystem;
-
-/// The options of PEFT's LoRA config that say what it does.
-Json lora_options_of(const Json& config) {
-  Json options = Json::object();
-  for (const char* key : {"r", "lora_alpha", "lora_dropout", "use_rslora", "use_dora", "target_modules", "bias",
-                          "modules_to_save", "rank_pattern", "alpha_pattern"}) {
-    if (!config.contains(key) || config[key].is_null() || config[key] == false || config[key] == "none") continue;
-    if (config[key].is_object() && config[key].empty()) continue;
-    options[key] = config[key];
-  }
-  return options;
-}
 
 /// Which parts the tensors belong to, one pattern per line of the answer.
 std::string sites_text(const std::vector<TensorRow>& tensors) {
@@ -121,9 +110,11 @@ Inspection inspect_adapter_directory(const std::string& directory, const std::st
     const Json version = files.config.value("peft_version", Json());
     found.facts.emplace_back("Written by",
                              version.is_string() ? "peft " + version.get<std::string>() : "not by molt (no molt.json)");
-    found.facts.emplace_back("Method", type_word == "LORA"
-                                           ? "lora {" + options_text(lora_options_of(files.config)) + "}"
-                                           : "peft_type " + type_word);
+    std::vector<peft::MethodOptions> methods;
+    if (found.problems.empty()) methods = entries_from_peft(files.config, directory);
+    for (const auto& [name, options] : methods)
+      found.facts.emplace_back("Method", str(name, " {", options_text(options), "}"));
+    if (methods.empty()) found.facts.emplace_back("Method", "peft_type " + type_word);
   }
   found.facts.emplace_back("On", sites_text(found.tensors));
   if (found.problems.empty()) add_base_facts(found, directory, info, base);

@@ -23,17 +23,15 @@ void check_dtype(const std::string& dtype) {
 /// The f32 values of a parameter with its site's edits folded in.
 Tensor merged_values(const nn::LanguageModel& model, const nn::EditSet& edits, const nn::Parameter& p,
                      const Tensor& source) {
-  Tensor values = source.to(Dtype::kF32).reshape(p.shape);
-  for (const auto& [id, edit] : edits.all()) {
-    const nn::Site& site = model.sites().all()[static_cast<size_t>(id)];
-    if (site.parameter == &p) edit->merge(site, values);
-  }
+  const Tensor values = source.to(Dtype::kF32).reshape(p.shape);
+  nn::merge_edits(edits, model.sites(), p, values);
   return values;
 }
 
 bool edited(const nn::LanguageModel& model, const nn::EditSet& edits, const nn::Parameter& p) {
   for (const auto& [id, edit] : edits.all()) {
-    if (model.sites().all()[static_cast<size_t>(id)].parameter == &p) return true;
+    const nn::Site& site = model.sites().all()[static_cast<size_t>(id)];
+    if (site.parameter == &p || site.bias == &p) return true;
   }
   return false;
 }

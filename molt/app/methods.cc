@@ -1,5 +1,8 @@
 #include "molt/app/methods.h"
 
+#include <algorithm>
+#include <functional>
+
 #include "molt/base/error.h"
 #include "molt/base/near.h"
 #include "molt/peft/full.h"
@@ -9,76 +12,101 @@
 namespace molt::app {
 namespace {
 
-struct FullOptions {
-  std::vector<std::string> train;
-  template <class V>
-  void visit(V& v) {
-    v.field("train", train, "sites to train whole (default: all of the model)");
-  }
+/// What the program knows of a method.
+struct MethodKind {
+  std::string name, summary;
+  std::string peft_type;  ///< empty: PEFT has no such method
+  std::function<OptionList()> options;
+  std::function<std::unique_ptr<nn::Method>(YamlReader&, uint64_t seed, Dtype)> make;
+  std::function<void(YamlReader&, JsonWriter&)> resolve;
+  std::function<std::vector<peft::MethodOptions>(const Json&, const std::string& where)> from_peft;
 };
 
-struct Build {
-  uint64_t seed;
-  Dtype dtype;
-  std::unique_ptr<nn::Method> operator()(const peft::LoraConfig& c) const {
-    return std::make_unique<peft::Lora>(c, seed, dtype);
-  }
-  std::unique_ptr<nn::Method> operator()(const peft::SdtConfig& c) const {
-    return std::make_unique<peft::Sdt>(c, dtype);
-  }
-  std::unique_ptr<nn::Method> operator()(const FullOptions& c) const { return std::make_unique<peft::Full>(c.train); }
-};
-
-/// Calls f with the method's options, filled with their defaults. False for an unknown name.
-template <class F>
-bool with_defaults(const std::string& name, const F& f) {
-  if (name == "lora") {
-    peft::LoraConfig config;
-    config.target_modules = {"in_proj", "x_proj", "out_proj"};
-    f(config);
-  } else if (name == "sdt") {
-    f(peft::SdtConfig());
-  } else if (name == "full") {
-    f(FullOptions());
-  } else {
-    return false;
-  }
-  return true;
-}
-
-/// The same with the options an entry gives.
-template <class F>
-void with_options(const MethodEntry& entry, const F& f) {
-  const bool known = with_defaults(entry.name, [&](auto config) {
-    YamlReader reader(entry.options);
+/// A method class M: M::Config with kName, kSummary, visit(); made from (Config, seed, dtype) or less of it. One that
+/// PEFT has too brings kPeftType and from_peft().
+template <class M>
+MethodKind kind() {
+  using Config = typename M::Config;
+  MethodKind k;
+  k.name = Config::kName;
+  k.summary = Config::kSummary;
+  k.options = [] { return options_of(Config()); };
+  k.make = [](YamlReader& reader, uint64_t seed, Dtype dtype) -> std::unique_ptr<nn::Method> {
+    Config config;
     config.visit(reader);
     reader.finish();
-    f(config);
-  });
-  if (!known)
-    usage_error(entry.options.where(), ": method '", entry.name, "' is unknown; there is ",
-                nearest(entry.name, method_names(), 3));
+    if constexpr (std::is_constructible_v<M, Config, uint64_t, Dtype>) {
+      return std::make_unique<M>(std::move(config), seed, dtype);
+    } else if constexpr (std::is_constructible_v<M, Config, Dtype>) {
+      return std::make_unique<M>(std::move(config), dtype);
+    } else {
+      return std::make_unique<M>(std::move(config));
+    }
+  };
+  k.resolve = [](YamlReader& reader, JsonWriter& writer) {
+    Config config;
+    config.visit(reader);
+    reader.finish();
+    config.visit(writer);
+  };
+  if constexpr (requires { M::kPeftType; }) {
+    k.peft_type = M::kPeftType;
+    k.from_peft = &M::from_peft;
+  }
+  return k;
 }
+
+const std::vector<MethodKind>& kinds() {
+  static const std::vector<MethodKind> kAll = {
+      kind<peft::Lora>(),
+      kind<peft::Sdt>(),
+      kind<peft::Full>(),
+  };
+  return kAll;
+}
+
+const MethodKind* find_kind(const std::string& name) {
+  for (const MethodKind& k : kinds()) {
+    if (k.name == name) return &k;
+  }
+  return nullptr;
+}
+
+const MethodKind& kind_of(const MethodEntry& entry) {
+  if (const MethodKind* k = find_kind(entry.name)) return *k;
+  usage_error(entry.options.where(), ": method '", entry.name, "' is unknown; there is ",
+              nearest(entry.name, method_names(), 3));
+}
+
+const MethodKind& known(const std::string& name) {
+  const MethodKind* k = find_kind(name);
+  MOLT_CHECK(k, "methods: no method '", name, "'");
+  return *k;
+}
+
+/// Writes only what is set, so that a recipe as resolved reads as before.
+struct SetOnly {
+  JsonWriter& writer;
+  template <class T>
+  void field(const char* name, std::optional<T>& value, const char* help) {
+    if (value) writer.field(name, *value, help);
+  }
+};
 
 }  // namespace
 
 std::unique_ptr<nn::Method> make_method(const MethodEntry& entry, uint64_t seed, Dtype dtype) {
-  std::unique_ptr<nn::Method> method;
-  with_options(entry, [&](const auto& config) { method = Build{seed, dtype}(config); });
+  const MethodKind& k = kind_of(entry);
+  YamlReader reader(entry.options);
+  nn::Rates rates;
+  rates.visit(reader);
+  auto method = k.make(reader, seed, dtype);
+  if (rates.learning_rate && !(*rates.learning_rate > 0))
+    usage_error(entry.options.where(), ": learning_rate must be above 0, is ", *rates.learning_rate);
+  if (rates.weight_decay && !(*rates.weight_decay >= 0))
+    usage_error(entry.options.where(), ": weight_decay must not be negative, is ", *rates.weight_decay);
+  method->rates = rates;
   return method;
-}
-
-OptionList method_options(const std::string& name) {
-  OptionList list;
-  const bool known = with_defaults(name, [&](auto config) { config.visit(list); });
-  MOLT_CHECK(known, "method_options: no method '", name, "'");
-  return list;
-}
-
-OrderedJson resolved_options(const MethodEntry& entry) {
-  JsonWriter writer;
-  with_options(entry, [&](auto config) { config.visit(writer); });
-  return writer.json();
 }
 
 std::vector<std::unique_ptr<nn::Method>> make_methods(const std::vector<MethodEntry>& entries, uint64_t seed,
@@ -88,6 +116,44 @@ std::vector<std::unique_ptr<nn::Method>> make_methods(const std::vector<MethodEn
   return methods;
 }
 
-std::vector<std::string> method_names() { return {"lora", "sdt", "full"}; }
+OptionList method_options(const std::string& name) { return known(name).options(); }
+OptionList common_options() { return options_of(nn::Rates()); }
+std::string method_summary(const std::string& name) { return known(name).summary; }
+
+OrderedJson resolved_options(const MethodEntry& entry) {
+  const MethodKind& k = kind_of(entry);
+  YamlReader reader(entry.options);
+  nn::Rates rates;
+  rates.visit(reader);
+  JsonWriter writer;
+  k.resolve(reader, writer);
+  SetOnly set{writer};
+  rates.visit(set);
+  return writer.json();
+}
+
+std::vector<std::string> method_names() {
+  std::vector<std::string> names;
+  for (const MethodKind& k : kinds()) names.push_back(k.name);
+  return names;
+}
+
+std::vector<std::string> peft_types() {
+  std::vector<std::string> types;
+  for (const MethodKind& k : kinds()) {
+    if (!k.peft_type.empty()) types.push_back(k.peft_type);
+  }
+  return types;
+}
+
+std::vector<peft::MethodOptions> entries_from_peft(const Json& config, const std::string& where) {
+  const std::string type = peft::text_in(config, "peft_type", where, "nothing");
+  for (const MethodKind& k : kinds()) {
+    if (k.from_peft && k.peft_type == type) return k.from_peft(config, where);
+  }
+  std::string types;
+  for (const std::string& t : peft_types()) types += (types.empty() ? "" : ", ") + t;
+  usage_error(where, ": peft_type is ", type, "; without molt.json only ", types, " can be read");
+}
 
 }  // namespace molt::app

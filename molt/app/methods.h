@@ -1,4 +1,4 @@
-// The methods there are, by their recipe words.
+// The methods there are, by their recipe words. Each is one entry of the list in methods.cc.
 #pragma once
 
 #include <memory>
@@ -8,6 +8,7 @@
 #include "molt/app/options.h"
 #include "molt/app/recipe.h"
 #include "molt/nn/method.h"
+#include "molt/peft/configured.h"
 
 namespace molt::app {
 
@@ -17,13 +18,23 @@ std::unique_ptr<nn::Method> make_method(const MethodEntry& entry, uint64_t seed,
 std::vector<std::unique_ptr<nn::Method>> make_methods(const std::vector<MethodEntry>& entries, uint64_t seed,
                                                       Dtype dtype);
 
-/// A method's options with their defaults.
+/// A method's own options with their defaults; and those that every method takes beside them.
 OptionList method_options(const std::string& name);
+OptionList common_options();
+/// What it is, in a line.
+std::string method_summary(const std::string& name);
 
-/// An entry's options as resolved: every key with its value. Throws as make_method() does.
+/// An entry's options as resolved: every key with its value (of the common ones those that are set). Throws as
+/// make_method() does.
 OrderedJson resolved_options(const MethodEntry& entry);
 
-/// "lora", "sdt", "full".
+/// "lora", "sdt", "full", …
 std::vector<std::string> method_names();
+
+/// A PEFT adapter_config.json as recipe entries, by the methods that know its peft_type. Throws UsageError for a
+/// peft_type that none knows and for options that cannot be honoured.
+std::vector<peft::MethodOptions> entries_from_peft(const Json& config, const std::string& where);
+/// The peft_types that can be read, "LORA", …
+std::vector<std::string> peft_types();
 
 }  // namespace molt::app

@@ -29,6 +29,9 @@ class OptionList {
   void field(const char* name, std::optional<int64_t>& value, const char* help) {
     add(name, "int", value ? std::to_string(*value) : "none", help);
   }
+  void field(const char* name, std::optional<double>& value, const char* help) {
+    add(name, "float", value ? number(*value) : "none", help);
+  }
   void field(const char* name, std::vector<std::string>& value, const char* help) {
     std::string text;
     for (const std::string& item : value) text += (text.empty() ? "" : ", ") + item;

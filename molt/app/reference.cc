@@ -18,7 +18,7 @@ std::string escaped(const std::string& text) {
 void table(std::string& page, const std::vector<Option>& rows) {
   page += "| key | type | default | meaning |\n| --- | --- | --- | --- |\n";
   for (const Option& o : rows) {
-    const std::string value = o.type == "group" ? "" : "`" + escaped(o.value) + "`";
+    const std::string value = o.type == "group" ? "" : str("`", escaped(o.value), "`");
     page += "| `" + o.key + "` | " + o.type + " | " + value + " | " + escaped(o.help) + " |\n";
   }
 }
@@ -58,9 +58,10 @@ std::string reference_page() {
   page += "\n## Training\n\nThese stand at the top level too.\n\n";
   table(page, training.rows());
   group_sections(page, recipe, "");
-  page += "\n## Methods\n";
+  page += "\n## Methods\n\nWhat each does: [methods.md](methods.md). Every method takes these beside its own:\n\n";
+  table(page, common_options().rows());
   for (const std::string& name : method_names()) {
-    page += "\n### `" + name + "`\n\n";
+    page += "\n### `" + name + "`\n\n" + method_summary(name) + ".\n\n";
     table(page, method_options(name).rows());
   }
   return page;

@@ -63,7 +63,7 @@ TargetMatch explain_target(models::LoadedModel& loaded, const std::string& targe
     // It cannot: the text stays empty.
   }
   try {
-    peft::Full full({target});
+    peft::Full full(peft::FullConfig{{target}});
     full.declare(model.sites(), model.parameters());
     match.full = str(full.coverage(), ", ", format_count(static_cast<double>(full.trainable_count())), " trainable");
   } catch (const UsageError&) {

@@ -76,11 +76,12 @@ template <class T>
 void convert(const YamlNode::State& at, T& value) {
   value = scalar_as<T>(at);
 }
-void convert(const YamlNode::State& at, std::optional<int64_t>& value) {
+template <class T>
+void convert(const YamlNode::State& at, std::optional<T>& value) {
   if (at.node.IsNull()) {
     value.reset();
   } else {
-    value = scalar_as<int64_t>(at);
+    value = scalar_as<T>(at);
   }
 }
 void convert(const YamlNode::State& at, std::vector<std::string>& value) {
@@ -218,6 +219,7 @@ void YamlReader::field(const char* name, double& value, const char*) { read(name
 void YamlReader::field(const char* name, bool& value, const char*) { read(name, value); }
 void YamlReader::field(const char* name, std::vector<std::string>& value, const char*) { read(name, value); }
 void YamlReader::field(const char* name, std::optional<int64_t>& value, const char*) { read(name, value); }
+void YamlReader::field(const char* name, std::optional<double>& value, const char*) { read(name, value); }
 void YamlReader::field(const char* name, std::map<std::string, int64_t>& value, const char*) { read(name, value); }
 void YamlReader::field(const char* name, std::map<std::string, double>& value, const char*) { read(name, value); }
 

@@ -9,7 +9,7 @@
 #include <string>
 #include <vector>
 
-#include "molt/base/json.h"
+#include "molt/base/json_writer.h"
 
 namespace molt::app {
 
@@ -62,6 +62,7 @@ class YamlReader {
   void field(const char* name, bool& value, const char* help);
   void field(const char* name, std::vector<std::string>& value, const char* help);
   void field(const char* name, std::optional<int64_t>& value, const char* help);
+  void field(const char* name, std::optional<double>& value, const char* help);
   void field(const char* name, std::map<std::string, int64_t>& value, const char* help);
   void field(const char* name, std::map<std::string, double>& value, const char* help);
   /// A nested struct with a visit() of its own.
@@ -82,30 +83,6 @@ class YamlReader {
   void read(const char* name, T& value);
   YamlNode node_;
   std::vector<std::string> known_;
-};
-
-/// The visitor that turns a config struct into JSON: run manifests, and the recipe as resolved.
-class JsonWriter {
- public:
-  template <class T>
-  void field(const char* name, T& value, const char* /*help*/) {
-    if constexpr (requires { value.has_value(); }) {
-      json_[name] = value ? OrderedJson(*value) : OrderedJson(nullptr);
-    } else {
-      json_[name] = value;
-    }
-  }
-  template <class Config>
-  void group(const char* name, Config& config, const char* /*help*/) {
-    JsonWriter inner;
-    config.visit(inner);
-    json_[name] = inner.json();
-  }
-  void skip(const char*) {}
-  const OrderedJson& json() const { return json_; }
-
- private:
-  OrderedJson json_ = OrderedJson::object();
 };
 
 }  // namespace molt::app

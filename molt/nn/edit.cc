@@ -27,4 +27,19 @@ bool EditSet::any_in_layer(int layer) const { return std::count(layers_.begin(),
 
 void EditSet::clear() { *this = EditSet(); }
 
+// y = C_k … C_1 (W + Σ Δ) M_n … M_1 x: what changes the input first stands rightmost.
+void merge_edits(const EditSet& edits, const SiteTable& sites, const Parameter& p, const Tensor& values) {
+  using Stage = Edit::Stage;
+  for (const Stage stage : {Stage::kAdd, Stage::kOutput, Stage::kInput}) {
+    auto all = edits.all();
+    if (stage == Stage::kInput) std::reverse(all.begin(), all.end());
+    for (const auto& [id, edit] : all) {
+      const Site& site = sites.all()[static_cast<size_t>(id)];
+      if (edit->merge_stage() != stage) continue;
+      if (site.parameter == &p) edit->merge(site, values);
+      if (site.bias == &p) edit->merge_bias(site, values);
+    }
+  }
+}
+
 }  // namespace molt::nn

@@ -53,10 +53,17 @@ class Edit {
   virtual Var change_output(const EditContext&, const Var& y) const { return y; }
   /// Param (and Conv's weight): the value the part computes with.
   virtual Var change_param(const EditContext&, const Var& p) const { return p; }
+  /// Linear, Conv: the bias the part computes with; undefined where there is none.
+  virtual Var change_bias(const EditContext&, const Var& b) const { return b; }
   /// State: initial state for S segments, (S, …); undefined for zeros.
   virtual Var initial_state(const EditContext&, int64_t /*segments*/) const { return {}; }
   /// Folds the edit into the dense f32 weight of its site. Throws UsageError where the method cannot be merged.
   virtual void merge(const Site& site, const Tensor& weight) const;
+  /// The same for the site's bias, where it has one.
+  virtual void merge_bias(const Site&, const Tensor& /*bias*/) const {}
+  /// Which hook merge() stands for: additions are folded in first, then changes of the output, then of the input.
+  enum class Stage { kAdd, kOutput, kInput };
+  virtual Stage merge_stage() const { return Stage::kAdd; }
   virtual std::vector<Trainable> trainables() const = 0;
 };
 
@@ -76,5 +83,9 @@ class EditSet {
   std::vector<std::pair<int, std::shared_ptr<Edit>>> all_;
   std::vector<int> layers_;
 };
+
+/// Folds every edit of the sites that hold `p` into its dense values, so that they act as the edited part does. Throws
+/// UsageError where an edit cannot be merged.
+void merge_edits(const EditSet& edits, const SiteTable& sites, const Parameter& p, const Tensor& values);
 
 }  // namespace molt::nn

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -18,9 +19,30 @@ struct Phase {
   int64_t steps = 0;  ///< 0: as many as the recipe says
 };
 
+/// How the optimizer treats what a method trains; where unset, as it treats everything.
+struct Rates {
+  std::optional<double> learning_rate = {};  ///< peak, instead of the recipe's
+  std::optional<double> weight_decay = {};
+
+  template <class V>
+  void visit(V& v) {
+    v.field("learning_rate", learning_rate, "peak learning rate of what this method trains (default: the recipe's)");
+    v.field("weight_decay", weight_decay, "weight decay of what this method trains (default: the recipe's)");
+  }
+};
+
+/// The optimizer step that is about to be made.
+struct StepInfo {
+  int64_t step = 0, steps = 0;  ///< from 0, and how many the phase has
+  double grad_scale = 1;        ///< gradients are sums over labelled tokens; times this they are those of the mean loss
+};
+
 class Method {
  public:
   virtual ~Method() = default;
+  /// Set by whoever builds the method; training reads it.
+  Rates rates = {};
+
   /// "lora", "sdt", …: the recipe's word.
   virtual std::string name() const = 0;
   /// Before any weight is loaded: which base parameters train whole. Most methods: none.
@@ -31,7 +53,9 @@ class Method {
   virtual void bind(EditSet& edits) const = 0;
   /// Base parameters this method trains, once weights are there. Edits' trainables come from the edits.
   virtual std::vector<Trainable> base_trainables() const { return {}; }
-  /// After the optimizer changed the trainables.
+  /// Gradients of a step are there and may be read, added to, or cleared (a trainable without one stays as it is).
+  virtual void before_step(const StepInfo&) {}
+  /// After the optimizer changed the trainables, or somebody else did.
   virtual void after_step() {}
   virtual std::vector<Phase> phases() const { return {{"train", 0}}; }
   /// Called before each phase; the edits are bound anew afterwards. Phase 0 starts right after attach().
@@ -41,6 +65,9 @@ class Method {
   virtual void load_state(const std::vector<std::pair<std::string, Tensor>>& tensors) = 0;
   /// The method's options, in the words of its recipe entry; enough to build it again.
   virtual Json config_json() const = 0;
+  /// adapter_config.json as PEFT reads it, for tensors named as state() names them; null where PEFT has no such method.
+  /// Throws UsageError where PEFT has the method but cannot say what this one is.
+  virtual Json peft_config() const { return nullptr; }
   /// What the start-up check prints: which sites, how many layers.
   virtual std::string coverage() const = 0;
   /// How many numbers train in the last phase, by the method's formula.

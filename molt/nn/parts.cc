@@ -12,6 +12,12 @@ const std::vector<std::shared_ptr<Edit>>& edits_at(const Context& c, const Site*
   return c.edits ? c.edits->at(site->id) : kNone;
 }
 
+Var edited_bias(const Context& c, const Site* site, const Parameter* bias) {
+  Var value = bias ? bias->var : Var();
+  for (const auto& edit : edits_at(c, site)) value = edit->change_bias({c, *site}, value);
+  return value;
+}
+
 Var edited_param(const Context& c, const Site* site, Var value) {
   for (const auto& edit : edits_at(c, site)) value = edit->change_param({c, *site}, value);
   return value;
@@ -89,7 +95,7 @@ Var Linear::operator()(const Context& c, const Var& x) const {
   const EditContext e{c, *site_};
   Var in = x;
   for (const auto& edit : edits) in = edit->change_input(e, in);
-  Var y = ops::linear(in, weight_->packed, weight_->trained ? weight_->var : Var(), bias_ ? bias_->var : Var());
+  Var y = ops::linear(in, weight_->packed, weight_->trained ? weight_->var : Var(), edited_bias(c, site_, bias_));
   for (const auto& edit : edits) y = edit->add_to_output(e, in, y);
   for (const auto& edit : edits) y = edit->change_output(e, y);
   return y;
@@ -107,7 +113,7 @@ ops::ConvResult Conv::operator()(const Context& c, const Var& x, const Var& tail
   Var in = x;
   for (const auto& edit : edits) in = edit->change_input(e, in);
   const Var weight = edited_param(c, site_, weight_->var);
-  ops::ConvResult result = ops::conv1d_silu(in, weight, bias_ ? bias_->var : Var(), tail, *c.segments, want_tail);
+  ops::ConvResult result = ops::conv1d_silu(in, weight, edited_bias(c, site_, bias_), tail, *c.segments, want_tail);
   for (const auto& edit : edits) result.y = edit->change_output(e, result.y);
   return result;
 }

@@ -82,6 +82,8 @@ AdamW::AdamW(std::vector<Parameter> parameters, AdamWConfig config)
                " must be dense and f32 or f64, is ", dtype_name(value.dtype()));
     MOLT_CHECK(names.insert(p.name).second, "adamw: two parameters are named ", p.name);
     MOLT_CHECK(nodes.insert(p.var.node().get()).second, "adamw: ", p.name, " is given twice");
+    if (!(p.weight_decay.value_or(0) >= 0))
+      usage_error("weight_decay: expected 0 or more, got ", *p.weight_decay, " for ", p.name);
     const Shape& shape = p.var.node()->shape;
     moments_.push_back({Tensor::zeros(shape, value.dtype(), value.device()),
                         Tensor::zeros(shape, value.dtype(), value.device()), Tensor::zeros({1}, Dtype::kI64)});
@@ -99,7 +101,7 @@ void AdamW::step(double lr, double grad_scale) {
     if (!grads[i].contiguous()) grads[i] = grads[i].clone();
     const auto t = static_cast<double>(++*moments_[i].step.data<int64_t>());
     const double eta = lr * p.lr_scale;
-    rates[i] = {.keep = p.decay ? 1 - eta * config_.weight_decay : 1,
+    rates[i] = {.keep = p.decay ? 1 - eta * p.weight_decay.value_or(config_.weight_decay) : 1,
                 .grad_scale = grad_scale,
                 .beta1 = config_.beta1,
                 .beta2 = config_.beta2,

@@ -19,7 +19,7 @@ std::string whole_key(const std::string& path) {
 
 void Full::declare(const nn::SiteTable& sites, nn::ParameterTable& parameters) {
   std::set<const nn::Parameter*> chosen;
-  for (const std::string& target : train_) {
+  for (const std::string& target : config_.train) {
     using Kind = nn::SiteKind;
     for (const nn::Target& t :
          nn::match_target(sites, target, {Kind::kLinear, Kind::kConv, Kind::kEmbedding, Kind::kParam})) {
@@ -30,7 +30,7 @@ void Full::declare(const nn::SiteTable& sites, nn::ParameterTable& parameters) {
   for (nn::Parameter& p : parameters) {
     // A part's bias goes with its weight.
     const std::string stem = p.path.substr(0, p.path.rfind('.')) + ".weight";
-    bool wanted = train_.empty() || chosen.count(&p) > 0;
+    bool wanted = config_.train.empty() || chosen.count(&p) > 0;
     for (const nn::Parameter* c : chosen) wanted = wanted || (c->path == stem && p.path != stem);
     if (!wanted) continue;
     p.trained = true;
@@ -73,8 +73,6 @@ int64_t Full::trainable_count() const {
   for (const nn::Parameter* p : parameters_) count += shape_numel(p->shape);
   return count;
 }
-
-Json Full::config_json() const { return {{"method", "full"}, {"train", train_}}; }
 
 std::string Full::coverage() const {
   return str(parameters_.size(), parameters_.size() == 1 ? " tensor" : " tensors", " of the base");

@@ -4,16 +4,25 @@
 #include <string>
 #include <vector>
 
-#include "molt/nn/method.h"
+#include "molt/peft/configured.h"
 
 namespace molt::peft {
 
-class Full final : public nn::Method {
- public:
-  /// `train`: sites to train whole; empty: all of the model.
-  explicit Full(std::vector<std::string> train = {}) : train_(std::move(train)) {}
+struct FullConfig {
+  static constexpr const char* kName = "full";
+  static constexpr const char* kSummary = "everything, or the parts that are named (partial tuning)";
+  std::vector<std::string> train = {};
 
-  std::string name() const override { return "full"; }
+  template <class V>
+  void visit(V& v) {
+    v.field("train", train, "sites to train whole (default: all of the model)");
+  }
+};
+
+class Full final : public Configured<FullConfig> {
+ public:
+  explicit Full(FullConfig config = {}) : Configured(std::move(config)) {}
+
   void declare(const nn::SiteTable& sites, nn::ParameterTable& parameters) override;
   void attach(const nn::SiteTable&) override {}
   void bind(nn::EditSet&) const override {}
@@ -22,11 +31,9 @@ class Full final : public nn::Method {
   std::vector<std::pair<std::string, Tensor>> state() const override;
   void load_state(const std::vector<std::pair<std::string, Tensor>>& tensors) override;
   int64_t trainable_count() const override;
-  Json config_json() const override;
   std::string coverage() const override;
 
  private:
-  std::vector<std::string> train_;
   std::vector<nn::Parameter*> parameters_;
 };
 

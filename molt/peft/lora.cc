@@ -33,7 +33,7 @@ void LoraAdapter::merge(const nn::Site&, const Tensor& weight) const {
   ops::multiply(false, false, scale_, b, a, {rows, true});
 }
 
-Lora::Lora(LoraConfig config, uint64_t seed, Dtype dtype) : config_(std::move(config)), seed_(seed), dtype_(dtype) {
+Lora::Lora(LoraConfig config, uint64_t seed, Dtype dtype) : Configured(std::move(config)), seed_(seed), dtype_(dtype) {
   if (config_.r < 1) usage_error("lora: r must be at least 1, is ", config_.r);
   if (!(config_.lora_dropout >= 0 && config_.lora_dropout < 1))
     usage_error("lora: lora_dropout must be in [0, 1), is ", config_.lora_dropout);

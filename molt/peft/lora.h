@@ -6,16 +6,18 @@
 #include <string>
 #include <vector>
 
-#include "molt/nn/method.h"
+#include "molt/peft/configured.h"
 
 namespace molt::peft {
 
 struct LoraConfig {
+  static constexpr const char* kName = "lora";
+  static constexpr const char* kSummary = "low-rank updates of linears and slices of them (Hu et al., 2021)";
   int64_t r = 8;
   double lora_alpha = 8;
   double lora_dropout = 0;
   bool use_rslora = false;
-  std::vector<std::string> target_modules = {};
+  std::vector<std::string> target_modules = {"in_proj", "x_proj", "out_proj"};
   std::map<std::string, int64_t> rank_pattern = {};  ///< regex on a site's path -> rank
   std::map<std::string, double> alpha_pattern = {};  ///< regex on a site's path -> alpha
 
@@ -33,28 +35,25 @@ struct LoraConfig {
 
 class LoraAdapter;
 
-class Lora final : public nn::Method {
+class Lora final : public Configured<LoraConfig> {
  public:
   /// `seed` keys A's initial values; `dtype` is the trainables' (f32, or f64 in checks).
   Lora(LoraConfig config, uint64_t seed, Dtype dtype);
   ~Lora() override;
 
-  std::string name() const override { return "lora"; }
+  static constexpr const char* kPeftType = "LORA";
+  /// PEFT's config as recipe entries. Throws UsageError for what would change the meaning if it were ignored.
+  static std::vector<MethodOptions> from_peft(const Json& config, const std::string& where);
   void attach(const nn::SiteTable& sites) override;
   void bind(nn::EditSet& edits) const override;
   void begin_phase(int phase) override;
   std::vector<std::pair<std::string, Tensor>> state() const override;
   void load_state(const std::vector<std::pair<std::string, Tensor>>& tensors) override;
   int64_t trainable_count() const override;
-  Json config_json() const override;
-
-  /// adapter_config.json as PEFT reads it. Throws UsageError where its form cannot say what this adapter is.
-  Json peft_config() const;
-  const LoraConfig& config() const { return config_; }
+  Json peft_config() const override;
   std::string coverage() const override { return coverage_; }
 
  private:
-  LoraConfig config_;
   uint64_t seed_;
   Dtype dtype_;
   std::string coverage_;

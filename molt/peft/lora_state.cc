@@ -72,15 +72,18 @@ void Lora::load_state(const std::vector<std::pair<std::string, Tensor>>& tensors
   }
 }
 
-Json Lora::config_json() const {
-  return {{"method", "lora"},
-          {"r", config_.r},
-          {"lora_alpha", config_.lora_alpha},
-          {"lora_dropout", config_.lora_dropout},
-          {"use_rslora", config_.use_rslora},
-          {"target_modules", config_.target_modules},
-          {"rank_pattern", config_.rank_pattern},
-          {"alpha_pattern", config_.alpha_pattern}};
+std::vector<MethodOptions> Lora::from_peft(const Json& config, const std::string& where) {
+  if (is_set(config, "use_dora")) usage_error(where, ": use_dora is set; DoRA adapters are not supported yet");
+  if (text_in(config, "bias", where, "none") != "none")
+    usage_error(where, ": bias is not \"none\"; trained biases are not supported yet");
+  refuse_set(config,
+             {"modules_to_save", "target_parameters", "trainable_token_indices", "layer_replication",
+              "layers_to_transform", "exclude_modules", "lora_bias", "use_qalora", "use_bdlora",
+              "alora_invocation_tokens", "kasa_config", "velora_config", "monteclora_config"},
+             where);
+  if (!config.contains("target_modules")) usage_error(where, ": target_modules is missing");
+  return {{"lora", taken(config, {"r", "lora_alpha", "lora_dropout", "use_rslora", "target_modules", "rank_pattern",
+                                  "alpha_pattern"})}};
 }
 
 // What PEFT must be told of each site: its rank and the alpha that gives its scale.
@@ -98,28 +101,21 @@ Json Lora::peft_config() const {
     const double divisor = config_.use_rslora ? std::sqrt(static_cast<double>(rank)) : static_cast<double>(rank);
     modules.push_back(path);
     if (rank != config_.r) ranks[path] = rank;
-    if (scale * divisor != config_.lora_alpha) alphas[path] = scale * divisor;
+    if (scale * divisor != config_.lora_alpha) alphas[path] = json_number(scale * divisor);
   }
-  auto whole = [](Json value) {
-    if (value.is_number_float() && value.get<double>() == std::floor(value.get<double>()))
-      return Json(value.get<int64_t>());
-    return value;
-  };
-  for (auto& [path, alpha] : alphas.items()) alpha = whole(alpha);
-  return {{"peft_type", "LORA"},
-          {"task_type", "CAUSAL_LM"},
-          {"r", config_.r},
-          {"lora_alpha", whole(config_.lora_alpha)},
-          {"lora_dropout", config_.lora_dropout},
-          {"use_rslora", config_.use_rslora},
-          {"target_modules", modules},
-          {"rank_pattern", ranks},
-          {"alpha_pattern", alphas},
-          {"bias", "none"},
-          {"fan_in_fan_out", false},
-          {"inference_mode", true},
-          {"init_lora_weights", true},
-          {"modules_to_save", nullptr}};
+  Json json = peft_base(kPeftType);
+  json.update({{"r", config_.r},
+               {"lora_alpha", json_number(config_.lora_alpha)},
+               {"lora_dropout", config_.lora_dropout},
+               {"use_rslora", config_.use_rslora},
+               {"target_modules", modules},
+               {"rank_pattern", ranks},
+               {"alpha_pattern", alphas},
+               {"bias", "none"},
+               {"fan_in_fan_out", false},
+               {"init_lora_weights", true},
+               {"modules_to_save", nullptr}});
+  return json;
 }
 
 }  // namespace molt::peft

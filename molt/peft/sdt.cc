@@ -146,7 +146,7 @@ Tensor typical_step(const SdtLayer& layer) {
 
 }  // namespace
 
-Sdt::Sdt(SdtConfig config, Dtype dtype) : config_(std::move(config)), dtype_(dtype) {
+Sdt::Sdt(SdtConfig config, Dtype dtype) : Configured(std::move(config)), dtype_(dtype) {
   if (config_.warmup != "a_log" && config_.warmup != "ssm")
     usage_error("sdt: warmup must be a_log or ssm, is '", config_.warmup, "'");
   if (config_.criterion != "a_log" && config_.criterion != "a_bar")
@@ -304,15 +304,6 @@ int64_t Sdt::trainable_count() const {
     count += channels * (N - frozen_count(config_.freeze_states, N)) + 2 * N * channels;
   }
   return count;
-}
-
-Json Sdt::config_json() const {
-  return {{"method", "sdt"},
-          {"freeze_channels", config_.freeze_channels},
-          {"freeze_states", config_.freeze_states},
-          {"warmup_steps", config_.warmup_steps},
-          {"warmup", config_.warmup},
-          {"criterion", config_.criterion}};
 }
 
 std::vector<IndexSet> Sdt::channels() const {

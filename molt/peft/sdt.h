@@ -8,11 +8,13 @@
 #include <string>
 #include <vector>
 
-#include "molt/nn/method.h"
+#include "molt/peft/configured.h"
 
 namespace molt::peft {
 
 struct SdtConfig {
+  static constexpr const char* kName = "sdt";
+  static constexpr const char* kSummary = "sparse dimension tuning of the state-space part (Galim et al., 2025)";
   double freeze_channels = 0.99;
   double freeze_states = 0.75;
   int64_t warmup_steps = 500;
@@ -36,12 +38,11 @@ struct SdtConfig {
 /// What one layer may change: A_log, and the columns of x_proj that make B and C.
 struct SdtLayer;
 
-class Sdt final : public nn::Method {
+class Sdt final : public Configured<SdtConfig> {
  public:
   Sdt(SdtConfig config, Dtype dtype);
   ~Sdt() override;
 
-  std::string name() const override { return "sdt"; }
   void attach(const nn::SiteTable& sites) override;
   void bind(nn::EditSet& edits) const override;
   std::vector<nn::Phase> phases() const override;
@@ -49,14 +50,12 @@ class Sdt final : public nn::Method {
   std::vector<std::pair<std::string, Tensor>> state() const override;
   void load_state(const std::vector<std::pair<std::string, Tensor>>& tensors) override;
   int64_t trainable_count() const override;
-  Json config_json() const override;
   std::string coverage() const override { return coverage_; }
 
   /// Channels (per layer, ascending) chosen by the selection; empty before it.
   std::vector<IndexSet> channels() const;
 
  private:
-  SdtConfig config_;
   Dtype dtype_;
   int phase_ = 0;
   std::string coverage_;

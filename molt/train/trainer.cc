@@ -74,18 +74,28 @@ struct Trainer::Impl {
   }
 
   void bind() {
-    bind_edits();
+    edits.clear();
     std::vector<optim::Parameter> parameters;
     std::set<std::string> names;
-    auto add = [&](const nn::Trainable& t) {
-      if (!names.insert(t.name).second)
-        usage_error("method: ", t.name, " is trained by two methods; give each a target of its own");
-      parameters.push_back({.name = t.name, .var = t.var, .lr_scale = t.lr_scale, .decay = t.decays});
-    };
-    for (const auto& [site, edit] : edits.all()) {
-      for (const nn::Trainable& t : edit->trainables()) add(t);
-    }
     for (const nn::Method* method : methods) {
+      const nn::Rates& rates = method->rates;
+      if (rates.learning_rate && !(*rates.learning_rate > 0 && config.learning_rate > 0))
+        usage_error(method->name(), ": learning_rate must be above 0, and the recipe's too, is ", *rates.learning_rate);
+      const double scale = rates.learning_rate ? *rates.learning_rate / config.learning_rate : 1;
+      auto add = [&](const nn::Trainable& t) {
+        if (!names.insert(t.name).second)
+          usage_error("method: ", t.name, " is trained by two methods; give each a target of its own");
+        parameters.push_back({.name = t.name,
+                              .var = t.var,
+                              .lr_scale = t.lr_scale * scale,
+                              .decay = t.decays,
+                              .weight_decay = rates.weight_decay});
+      };
+      const size_t first = edits.all().size();
+      method->bind(edits);
+      for (size_t i = first; i < edits.all().size(); ++i) {
+        for (const nn::Trainable& t : edits.all()[i].second->trainables()) add(t);
+      }
       for (const nn::Trainable& t : method->base_trainables()) add(t);
     }
     if (parameters.empty()) usage_error("method: nothing trains; name at least one method");
@@ -151,6 +161,7 @@ struct Trainer::Impl {
     if (record.labelled_tokens == 0) usage_error("data: step ", step + 1, " holds no labelled token");
     loss /= static_cast<double>(record.labelled_tokens);
     const double scale = 1 / static_cast<double>(record.labelled_tokens);
+    for (nn::Method* method : methods) method->before_step({phase_step, phase_steps, scale});
     const double norm = optim::grad_norm(optimizer->parameters()) * scale;
     if (!std::isfinite(loss) || !std::isfinite(norm)) stop_on_nan(loss);
     record.lr = config.learning_rate * schedule->factor(phase_step);

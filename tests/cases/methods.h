@@ -19,6 +19,9 @@ struct MethodCase {
   bool last_phase = true;
   bool merges = true;
   std::string model = "tied_small";
+  /// How far attaching may move the logits, relative to them. Where it is not 0 the method's documentation says why;
+  /// infinity: it starts elsewhere on purpose.
+  double start = 0;
 };
 
 inline void PrintTo(const MethodCase& c, std::ostream* out) { *out << c.name; }
@@ -36,7 +39,19 @@ inline MakeMethod sdt_with(const std::string& warmup, const std::string& criteri
 }
 
 inline MakeMethod full_on(const std::vector<std::string>& train) {
-  return [=](Dtype) { return std::make_unique<peft::Full>(train); };
+  return [=](Dtype) { return std::make_unique<peft::Full>(peft::FullConfig{train}); };
+}
+
+/// A method made from (Config, seed, dtype) or (Config, dtype).
+template <class M>
+MakeMethod with(const typename M::Config& config, uint64_t seed = 5) {
+  return [=](Dtype dtype) -> std::unique_ptr<nn::Method> {
+    if constexpr (std::is_constructible_v<M, typename M::Config, uint64_t, Dtype>) {
+      return std::make_unique<M>(config, seed, dtype);
+    } else {
+      return std::make_unique<M>(config, dtype);
+    }
+  };
 }
 
 inline std::vector<MethodCase> method_cases() {
@@ -46,6 +61,14 @@ inline std::vector<MethodCase> method_cases() {
       c.model = model;
       c.name = model + "_" + c.name;
       cases.push_back(std::move(c));
+    };
+    // A method in its last phase, alone and after LoRA on the same and other sites.
+    [[maybe_unused]] auto add_composed = [&](const MethodCase& c) {
+      add(c);
+      MethodCase both = c;
+      both.name += "_and_lora";
+      both.methods.insert(both.methods.begin(), lora_on({"in_proj", "x_proj:C", "out_proj"}));
+      add(both);
     };
     // Every linear alone, every slice alone.
     for (const std::string target : {"in_proj", "x_proj", "dt_proj", "out_proj"})

@@ -106,10 +106,7 @@ class TunedModel {
 inline Tensor merged_weight(const TunedModel& tuned, const nn::Parameter& p, Dtype dtype) {
   const Tensor base = p.trained ? p.var.value() : tuned.checkpoint().tensor(p.path);
   const Tensor weight = base.to(dtype).reshape(p.shape);
-  for (const auto& [id, edit] : tuned.edits().all()) {
-    const nn::Site& site = tuned.model().sites().all()[static_cast<size_t>(id)];
-    if (site.parameter == &p) edit->merge(site, weight);
-  }
+  nn::merge_edits(tuned.edits(), tuned.model().sites(), p, weight);
   return weight;
 }
 

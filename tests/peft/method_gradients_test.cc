@@ -1,5 +1,7 @@
-// Gradients of every number that LoRA and SDT train, through the whole model and its chunked loss, against central
-// differences in double precision.
+// Gradients of what every method trains, through the whole model and its chunked loss, against central differences in
+// double precision. Of large tensors some numbers are taken, spread over them.
+#include <cmath>
+
 #include "tests/cases/methods.h"
 
 namespace molt {
@@ -37,12 +39,15 @@ TEST_P(MethodGradients, AgreeWithDifferences) {
     return tuned.loss(stream, c).sum.value().values()[0];
   };
   const nn::LossSum loss = tuned.loss(stream, c);
-  ASSERT_TRUE(loss.sum.needs_grad());
-  backward(loss.sum);
+  if (loss.sum.needs_grad()) backward(loss.sum);  // else the head alone trains: its gradients are there already
   for (const nn::Trainable& t : tuned.trainables()) {
     Tensor value = t.var.value();
-    std::vector<double> numeric;
-    for (int64_t i = 0; i < value.numel(); ++i) {
+    constexpr int64_t kTaken = 24;
+    const int64_t stride = value.numel() <= 2 * kTaken ? 1 : value.numel() / kTaken;
+    const std::vector<double> all = t.var.grad().values();
+    std::vector<double> numeric, ours;
+    for (int64_t i = 0; i < value.numel(); i += stride) {
+      ours.push_back(all[static_cast<size_t>(i)]);
       double& element = value.data<double>()[i];
       const double at = element, h = 1e-5;
       element = at + h;
@@ -51,8 +56,12 @@ TEST_P(MethodGradients, AgreeWithDifferences) {
       numeric.push_back((up - loss_sum()) / (2 * h));
       element = at;
     }
-    // Rounding of a loss near 100 over 2h: 1e-9; the cubic term: 1e-10 of third derivatives. Gradients are near 1.
-    EXPECT_LT(relative_error(t.var.grad().values(), numeric), 1e-6) << t.name;
+    // Rounding of a loss near 100 over 2h is 1e-9 for each number; the cubic term, 1e-10 of third derivatives, is small
+    // against gradients near 1.
+    const double rounding = 1e-8 * std::sqrt(static_cast<double>(ours.size()));
+    double norm = 0;
+    for (const double g : numeric) norm += g * g;
+    EXPECT_LT(relative_error(ours, numeric) * std::sqrt(norm), 1e-6 * std::sqrt(norm) + rounding) << t.name;
   }
 }
 
@@ -65,6 +74,9 @@ std::vector<MethodCase> cases() {
       {"sdt_warmup_ssm", {sdt_with("ssm")}, 0},
       {"sdt_and_lora_sparse", {sdt_with("a_log"), lora_on({"out_proj", "x_proj"}, 0, 2)}, 1},
   };
+  for (const MethodCase& c : testing::method_cases()) {
+    if (c.last_phase && c.model == "tied_small" && c.name.find("_full") == std::string::npos) all.push_back(c);
+  }
   return all;
 }
 INSTANTIATE_TEST_SUITE_P(Cases, MethodGradients, ::testing::ValuesIn(cases()),
