@@ -11,12 +11,17 @@ namespace molt {
 namespace {
 
 thread_local bool enabled = true;
+thread_local OpObserver* observer = nullptr;
 
 }  // namespace
 
 NoGrad::NoGrad() : before_(enabled) { enabled = false; }
 NoGrad::~NoGrad() { enabled = before_; }
 bool grad_enabled() { return enabled; }
+
+OpObserver::OpObserver(See see) : see(std::move(see)), before_(std::exchange(observer, this)) {}
+OpObserver::~OpObserver() { observer = before_; }
+OpObserver* OpObserver::current() { return observer; }
 
 bool detail::exchange_grad_enabled(bool value) { return std::exchange(enabled, value); }
 

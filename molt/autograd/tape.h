@@ -9,6 +9,7 @@
 
 #include <array>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <vector>
 
@@ -28,6 +29,24 @@ class NoGrad {
   bool before_;
 };
 bool grad_enabled();
+
+/// While one lives on a thread, it is shown what every op there gives: for finding where a value went wrong.
+class OpObserver {
+ public:
+  using See = std::function<void(const char* op, const Tensor& output)>;
+  explicit OpObserver(See see);
+  ~OpObserver();
+  OpObserver(const OpObserver&) = delete;
+  OpObserver& operator=(const OpObserver&) = delete;
+  /// The innermost one of this thread; null where there is none.
+  static OpObserver* current();
+
+  See see;
+  int layer = -1;  ///< a model says here which of its layers runs; its number of layers in the head
+
+ private:
+  OpObserver* before_;
+};
 
 /// Which inputs need a gradient, known already in forward.
 class Needs {
@@ -134,6 +153,13 @@ auto record(Op op, const Inputs&... inputs) {
                                    : std::vector<const GradNode*>(sizeof...(Inputs), nullptr));
   auto result = op.forward(needs, inputs.value()...);
   constexpr size_t kOutputs = detail::OutputCount<decltype(result)>::value;
+  if (const OpObserver* observer = OpObserver::current()) {
+    if constexpr (kOutputs == 0) {
+      observer->see(Op::kName, result);
+    } else {
+      for (const Tensor& output : result) observer->see(Op::kName, output);
+    }
+  }
   std::shared_ptr<detail::OpRecord<Op, kOutputs>> tape;
   if (needs.any()) {
     tape = std::make_shared<detail::OpRecord<Op, kOutputs>>(std::move(op));

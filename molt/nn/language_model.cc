@@ -51,6 +51,7 @@ Var LanguageModel::hidden(const Context& c, const std::vector<int32_t>& ids, con
   for (size_t i = 0; i < layers_.size(); ++i) {
     const BlockCarry* from = in ? &(*in)[i] : nullptr;
     const Layer& layer = layers_[i];
+    if (OpObserver* observer = OpObserver::current()) observer->layer = static_cast<int>(i);
     if (c.recompute && !from && !out && grad_enabled()) {
       h = molt::recompute([c, &layer](const Var& x) { return layer(c, x, nullptr, nullptr); }, h,
                           layer_trains(c, parameters_, static_cast<int>(i)));
@@ -58,6 +59,7 @@ Var LanguageModel::hidden(const Context& c, const std::vector<int32_t>& ids, con
       h = layer(c, h, from, out ? &(*out)[i] : nullptr);
     }
   }
+  if (OpObserver* observer = OpObserver::current()) observer->layer = static_cast<int>(layers_.size());
   return h;
 }
 

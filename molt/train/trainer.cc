@@ -24,6 +24,12 @@ io::NamedTensors copied(const io::NamedTensors& tensors) {
   return out;
 }
 
+bool all_finite(const Tensor& t) {
+  for (const double v : t.values())
+    if (!std::isfinite(v)) return false;
+  return true;
+}
+
 }  // namespace
 
 struct Trainer::Impl {
@@ -118,35 +124,65 @@ struct Trainer::Impl {
       hooks.on_note({step, str("phase '", phases[index].name, "': ", phase_steps, " steps")});
   }
 
-  /// Names what went wrong, so that a user can act: the step, and the first tensor that is not finite.
-  [[noreturn]] void stop_on_nan(double loss) {
-    std::string tensor = "the loss";
+  /// What of a step is not finite, from its first batch on, by name: a trained tensor, an op's result or a gradient.
+  std::string what_is_not_finite(const data::Position& at, double loss) {
+    for (const optim::Parameter& p : optimizer->parameters())
+      if (!all_finite(p.var.value())) return p.name;
     if (std::isfinite(loss)) {
-      for (const optim::Parameter& p : optimizer->parameters()) {
-        if (!p.var.grad().defined()) continue;
-        bool finite = true;
-        for (const double v : p.var.grad().values()) finite = finite && std::isfinite(v);
-        if (!finite) {
-          tensor = "the gradient of " + p.name;
-          break;
-        }
-      }
+      for (const optim::Parameter& p : optimizer->parameters())
+        if (p.var.grad().defined() && !all_finite(p.var.grad())) return "the gradient of " + p.name;
+      return "the norm of the gradients";
     }
-    system_error("training: step ", step + 1, ": ", tensor, " is not finite (loss ", loss,
-                 "); nothing was updated. Try a lower learning_rate, more warmup_steps or compute: f32",
-                 run_dir ? "; the last good checkpoint is in " + run_dir->path() + "/checkpoints" : std::string());
+    // The same passes again, with the same random draws, looking at every op.
+    std::string found;
+    OpObserver observer([&](const char* op, const Tensor& output) {
+      if (!found.empty() || !output.defined() || all_finite(output)) return;
+      const auto layers = static_cast<int>(model.plan().layers.size());
+      found = str("what ", op, " gives in ",
+                  observer.layer < 0         ? std::string("the embedding")
+                  : observer.layer == layers ? std::string("the head")
+                                             : str("layer ", observer.layer));
+    });
+    const NoGrad no_grad;
+    stream.seek(at);
+    int64_t rows = 0;
+    for (int64_t micro = 0; micro < config.gradient_accumulation_steps && found.empty(); ++micro) {
+      const data::Batch batch = stream.next();
+      nn::Context c = context();
+      c.segments = &batch.segments;
+      c.first_row = rows;
+      model.loss(c, model.hidden(c, batch.ids), batch.labels);
+      rows += batch.rows();
+    }
+    return found.empty() ? "the loss" : found;
   }
 
-  StepRecord do_step() {
-    const auto start = Clock::now();
-    StepRecord record;
-    double loss = 0;
+  /// Names what went wrong, so that a user can act: the step, the tensor, what is kept.
+  [[noreturn]] void stop_on_nan(const data::Position& at, double loss) {
+    const std::vector<int64_t> kept = run_dir ? run_dir->checkpoint_steps() : std::vector<int64_t>();
+    system_error(
+        "training: step ", step + 1, ": ", what_is_not_finite(at, loss), " is not finite (loss ", loss,
+        "); nothing was updated",
+        kept.empty() ? std::string() : str(", ", run_dir->path(), " keeps the checkpoint of step ", kept.back()),
+        "; try a lower learning_rate, more warmup_steps or compute: f32");
+  }
+
+  nn::Context context() const {
     nn::Context c;
     c.edits = &edits;
     c.training = true;
     c.seed = seed;
     c.step = static_cast<uint64_t>(step);
     c.recompute = config.recompute;
+    return c;
+  }
+
+  StepRecord do_step() {
+    const auto start = Clock::now();
+    StepRecord record;
+    double loss = 0;
+    const data::Position at = stream.position();
+    nn::Context c = context();
     for (int64_t micro = 0; micro < config.gradient_accumulation_steps; ++micro) {
       const data::Batch batch = stream.next();
       c.segments = &batch.segments;
@@ -163,7 +199,7 @@ struct Trainer::Impl {
     const double scale = 1 / static_cast<double>(record.labelled_tokens);
     for (nn::Method* method : methods) method->before_step({phase_step, phase_steps, scale});
     const double norm = optim::grad_norm(optimizer->parameters()) * scale;
-    if (!std::isfinite(loss) || !std::isfinite(norm)) stop_on_nan(loss);
+    if (!std::isfinite(loss) || !std::isfinite(norm)) stop_on_nan(at, loss);
     record.lr = config.learning_rate * schedule->factor(phase_step);
     optimizer->step(record.lr, scale * optim::clip_scale(norm, config.max_grad_norm));
     for (nn::Method* method : methods) method->after_step();
