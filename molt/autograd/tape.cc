@@ -47,21 +47,26 @@ std::shared_ptr<GradNode> output_node(const Tensor& value, const std::shared_ptr
 
 }  // namespace detail
 
-void backward(const Var& root, Tensor seed) {
-  MOLT_CHECK(root.needs_grad(), "backward: nothing behind this value is trainable");
-  if (!seed.defined()) {
-    seed = Tensor::empty(root.value().shape(), root.node()->dtype, root.node()->device);
-    seed.fill(1);
-  }
-  detail::give_grad(*root.node(), std::move(seed));
+void backward(const Var& root, Tensor seed) { backward({{root, std::move(seed)}}); }
 
+void backward(const std::vector<Root>& roots) {
   auto producer_of = [](const GradNode& node) { return node.parent ? node.parent->producer : node.producer; };
   std::vector<std::shared_ptr<TapeRecord>> order;
   std::unordered_set<const TapeRecord*> seen;
   // Consumers alone keep a value's node, and they go one by one; a gradient must wait there for its producer. A slice
   // also remembers which columns it wrote. Nodes are empty once their producer ran, so all may stay to the end.
   std::vector<std::shared_ptr<GradNode>> nodes;
-  std::vector<std::shared_ptr<TapeRecord>> pending = {producer_of(*root.node())};
+  std::vector<std::shared_ptr<TapeRecord>> pending;
+  for (const Root& root : roots) {
+    MOLT_CHECK(root.value.needs_grad(), "backward: nothing behind this value is trainable");
+    Tensor seed = root.seed;
+    if (!seed.defined()) {
+      seed = Tensor::empty(root.value.value().shape(), root.value.node()->dtype, root.value.node()->device);
+      seed.fill(1);
+    }
+    detail::give_grad(*root.value.node(), std::move(seed));
+    pending.push_back(producer_of(*root.value.node()));
+  }
   while (!pending.empty()) {
     auto record = std::move(pending.back());
     pending.pop_back();

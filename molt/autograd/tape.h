@@ -99,6 +99,16 @@ class TapeRecord {
 /// behind `root` is consumed: each op's saved tensors are released as soon as it has run.
 void backward(const Var& root, Tensor seed = {});
 
+/// A value that a gradient enters at: `seed`, or ones where it is undefined.
+struct Root {
+  Var value;
+  Tensor seed;
+};
+
+/// The same from several values at once, whose tapes may share records: backward(Σ ⟨seed, value⟩). Every one of them
+/// must have something trainable behind it.
+void backward(const std::vector<Root>& roots);
+
 namespace detail {
 
 uint64_t next_sequence();

@@ -18,6 +18,9 @@ void TrainConfig::validate() const {
   if (batch_size == 0 && tokens_per_batch == 0) usage_error("batch_size and tokens_per_batch are both 0; set one");
   at_least("gradient_accumulation_steps", static_cast<double>(gradient_accumulation_steps), 1);
   at_least("learning_rate", learning_rate, 0);
+  at_least("span_length", static_cast<double>(span_length), 0);
+  if (truncated_backprop && span_length == 0)
+    usage_error("truncated_backprop: needs span_length, the tokens that gradients flow through");
   at_least("max_grad_norm", max_grad_norm, 0);
   at_least("logging_steps", static_cast<double>(logging_steps), 1);
   at_least("eval_steps", static_cast<double>(eval_steps), 0);

@@ -25,6 +25,8 @@ struct TrainConfig {
   int64_t save_total_limit = 2;
   bool load_best_model_at_end = true;
   bool recompute = false;
+  int64_t span_length = 0;
+  bool truncated_backprop = false;
 
   template <class V>
   void visit(V& v) {
@@ -43,6 +45,12 @@ struct TrainConfig {
     v.field("save_total_limit", save_total_limit, "checkpoints kept");
     v.field("load_best_model_at_end", load_best_model_at_end, "the adapter is the one with the lowest validation loss");
     v.field("recompute", recompute, "keep only each layer's input for the backward pass: less memory, more time");
+    v.field(
+        "span_length", span_length,
+        "longer samples go through the model in spans of this many tokens that hand their state on: bounded memory, "
+        "exact gradients, the forward pass twice; 0: whole batches at once");
+    v.field("truncated_backprop", truncated_backprop,
+            "with span_length: gradients stop at the start of a span, which saves the second forward pass");
   }
 
   /// Throws UsageError for a value out of range.

@@ -10,6 +10,7 @@
 #include "molt/optim/clip.h"
 #include "molt/optim/schedule.h"
 #include "molt/train/checkpoint.h"
+#include "molt/train/span_pass.h"
 
 namespace molt::train {
 namespace {
@@ -185,14 +186,12 @@ struct Trainer::Impl {
     nn::Context c = context();
     for (int64_t micro = 0; micro < config.gradient_accumulation_steps; ++micro) {
       const data::Batch batch = stream.next();
-      c.segments = &batch.segments;
       c.first_row = record.tokens;
-      const nn::LossSum part = model.loss(c, model.hidden(c, batch.ids), batch.labels);
+      const PassLoss part =
+          run_pass(model, c, batch, {.length = config.span_length, .truncated = config.truncated_backprop});
       record.tokens += batch.rows();
       record.labelled_tokens += part.count;
-      if (part.count == 0) continue;
-      loss += part.sum.value().values()[0];
-      if (part.sum.needs_grad()) backward(part.sum);
+      loss += part.sum;
     }
     if (record.labelled_tokens == 0) usage_error("data: step ", step + 1, " holds no labelled token");
     loss /= static_cast<double>(record.labelled_tokens);

@@ -1,0 +1,30 @@
+// One batch through the model, forward and backward, in spans that fit in memory: whole segments together, and segments
+// longer than a span cut into pieces that hand their state on. Goals: exact gradients at the memory of one span plus
+// one state per piece, so that length is bounded by time alone; truncated ones where time matters more.
+// Cost: of a cut segment every piece but the last runs forward twice (its state must be known before the gradient can
+// come back through it).
+#pragma once
+
+#include <cstdint>
+
+#include "molt/data/batch.h"
+#include "molt/nn/language_model.h"
+
+namespace molt::train {
+
+struct SpanConfig {
+  int64_t length = 0;      ///< most tokens in a span; 0: the whole batch at once
+  bool truncated = false;  ///< gradients stop where a span begins; every piece runs forward once
+};
+
+/// Σ −log p over the labelled rows, and how many there are.
+struct PassLoss {
+  double sum = 0;
+  int64_t count = 0;
+};
+
+/// Adds the batch's gradients (of the sum, not the mean) into every trainable. `c` is the pass's context; its segments
+/// are set here. With truncated == false the gradients are those of the whole batch at once up to rounding.
+PassLoss run_pass(const nn::LanguageModel& model, nn::Context c, const data::Batch& batch, const SpanConfig& config);
+
+}  // namespace molt::train
