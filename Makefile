@@ -4,6 +4,8 @@
 #   make quickstart  installs what is missing, builds, fine-tunes a small model by several methods and compares them
 #   make test        installs what is missing, builds, runs all tests
 #   make asan        the tests under the address and undefined-behaviour sanitizers
+#   make torture     the long robustness tests: kills the program 200 times and resumes it, lines of 100 MB
+#   make fuzz        feeds every reader with mutated files, FUZZ_SECONDS=60 each (FUZZ=safetensors: only that one)
 #   make bench       builds the benches in build/bench/
 #   make arm         cross-compiles for 64-bit Arm and runs the tests under qemu (docs/building.md)
 #   make format      clang-format 14 on every source
@@ -16,7 +18,7 @@ SOURCES = $(shell find molt tests bench examples -name '*.h' -o -name '*.cc')
 CLANG_FORMAT ?= $(shell command -v clang-format-14 || echo clang-format)
 configure = cmake --log-level=WARNING --preset
 
-.PHONY: all quickstart test asan bench arm format check-format clean
+.PHONY: all quickstart test asan torture fuzz bench arm format check-format clean
 .NOTPARALLEL:
 
 all:
@@ -41,6 +43,21 @@ asan:
 	cmake --build build-asan
 	ctest --test-dir build-asan --output-on-failure
 
+TORTURE_KILLS ?= 200
+torture:
+	scripts/install-deps.sh test
+	$(configure) release -DMOLT_TESTS=ON $(CMAKE_FLAGS)
+	cmake --build build --target molt robustness_test
+	MOLT_TORTURE_KILLS=$(TORTURE_KILLS) build/tests/robustness_test
+
+FUZZ_SECONDS ?= 60
+FUZZ ?=
+fuzz:
+	scripts/install-deps.sh test fuzz
+	$(configure) fuzz -DMOLT_TESTS=ON $(CMAKE_FLAGS)
+	cmake --build build-fuzz --target fuzzers
+	scripts/fuzz.sh build-fuzz/tests/fuzz $(FUZZ_SECONDS) $(FUZZ)
+
 bench:
 	scripts/install-deps.sh bench
 	$(configure) release -DMOLT_BENCH=ON $(CMAKE_FLAGS)
@@ -56,4 +73,4 @@ check-format:
 	@$(CLANG_FORMAT) --dry-run -Werror $(SOURCES)
 
 clean:
-	rm -rf build build-asan build-arm build-dev
+	rm -rf build build-asan build-arm build-dev build-fuzz

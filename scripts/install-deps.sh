@@ -1,6 +1,6 @@
 #!/bin/bash
 # Installs the Debian or Ubuntu packages that Molt is built from, only those that are missing; silent if none is.
-# usage: install-deps.sh [test] [bench] [format] [arm]      what is wanted beyond building the program
+# usage: install-deps.sh [test] [bench] [format] [arm] [fuzz]      what is wanted beyond building the program
 set -eu
 
 packages=(cmake ninja-build g++ pkg-config libdnnl-dev libhwy-dev nlohmann-json3-dev libcli11-dev libyaml-cpp-dev
@@ -10,8 +10,9 @@ for group in "$@"; do
     test) packages+=(libgtest-dev python3) ;;
     bench) packages+=(libbenchmark-dev) ;;
     format) packages+=(clang-format-14) ;;
+    fuzz) packages+=(clang libomp-dev) ;;
     arm) packages+=(g++-aarch64-linux-gnu qemu-user) ;;
-    *) echo "install-deps: no group is called '$group'; there is: test, bench, format, arm" >&2; exit 2 ;;
+    *) echo "install-deps: no group is called '$group'; there is: test, bench, format, arm, fuzz" >&2; exit 2 ;;
   esac
 done
 

@@ -8,6 +8,7 @@
 #include "molt/base/error.h"
 #include "molt/base/file.h"
 #include "molt/io/fingerprint.h"
+#include "molt/io/finite.h"
 
 namespace molt::app {
 
@@ -161,6 +162,10 @@ LoadedAdapter::LoadedAdapter(const std::string& directory, models::LoadedModel& 
 
 void LoadedAdapter::finish() {
   const io::AdapterFiles files = io::read_adapter(directory_);
+  for (const auto& [name, tensor] : files.tensors) {
+    if (!io::all_finite(tensor))
+      usage_error(directory_, ": tensor ", name, " holds values that are not finite (NaN or infinity)");
+  }
   std::set<std::string> used;
   for (size_t m = 0; m < methods_.size(); ++m) {
     nn::Method& method = *methods_[m];

@@ -108,13 +108,12 @@ bool is_done(const Variant& v) {
   const std::string path = v.directory + "/result.json";
   if (!fs::exists(path)) return false;
   const Json result = read_json_file(path);
-  if (result.value("recipe", std::string()) != v.recipe.resolved().dump())
+  if (!result.is_object() || result.value("recipe", Json()) != v.recipe.resolved().dump())
     usage_error(v.directory, ": holds the result of another recipe; remove it or choose another output_dir");
   return true;
 }
 
-train::MethodResult read_result(const Variant& v) {
-  const Json result = read_json_file(v.directory + "/result.json");
+train::MethodResult method_result(const Variant& v, const Json& result) {
   train::MethodResult out;
   out.name = v.name;
   out.detail = v.plain ? "the base as it is" : describe_methods(v.recipe.methods);
@@ -142,6 +141,15 @@ train::MethodResult read_result(const Variant& v) {
   return out;
 }
 
+train::MethodResult read_result(const Variant& v) {
+  const std::string path = v.directory + "/result.json";
+  try {
+    return method_result(v, read_json_file(path));
+  } catch (const Json::exception& e) {
+    usage_error(path, ": is not what a run writes; remove ", v.directory, " to have it done again");
+  }
+}
+
 }  // namespace
 
 CompareResult run_comparison(const std::string& recipe, const std::vector<std::string>& overrides,
@@ -160,7 +168,7 @@ CompareResult run_comparison(const std::string& recipe, const std::vector<std::s
         judge_plain(v);
       } else {
         TrainRunOptions run = options;
-        run.resume = fs::exists(v.directory);
+        run.resume = true;
         if (!run_training(v.recipe, run).finished) return result;
       }
     }

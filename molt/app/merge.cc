@@ -1,5 +1,7 @@
 #include "molt/app/merge.h"
 
+#include <unistd.h>
+
 #include <algorithm>
 #include <cmath>
 #include <filesystem>
@@ -14,6 +16,15 @@ namespace molt::app {
 namespace {
 
 namespace fs = std::filesystem;
+
+/// A directory that goes away unless it was renamed.
+struct Staging {
+  std::string path;
+  ~Staging() {
+    std::error_code ignored;
+    fs::remove_all(path, ignored);
+  }
+};
 
 void check_dtype(const std::string& dtype) {
   if (!dtype.empty() && dtype != "f32" && dtype != "bf16")
@@ -90,14 +101,20 @@ void write_merged(const models::LoadedModel& loaded, const nn::EditSet& edits, c
     tensors.emplace_back(p.path, values.reshape(stored_shape(p)));
     if (word.empty() && p.lookup) word = dtype_name(target);
   }
-  make_directories(directory);
+  // Beside its place first: whatever goes wrong, there is a whole model or none.
+  const std::string whole = fs::path(directory).has_filename() ? directory : fs::path(directory).parent_path().string();
+  const Staging staging{str(whole, ".tmp.", ::getpid())};
+  make_directories(staging.path);
   Json config = loaded.family->config(model.plan());
   if (loaded.config.is_object() && loaded.config.contains("model_type")) config = loaded.config;
   config["dtype"] = word == "bf16" ? "bfloat16" : word == "f16" ? "float16" : "float32";
   config.erase("torch_dtype");
-  io::write_safetensors((fs::path(directory) / "model.safetensors").string(), tensors);
-  write_file_atomic((fs::path(directory) / "config.json").string(), config.dump(2) + "\n");
-  copy_tokenizer(tokenizer_from, directory);
+  io::write_safetensors((fs::path(staging.path) / "model.safetensors").string(), tensors);
+  write_file_atomic((fs::path(staging.path) / "config.json").string(), config.dump(2) + "\n");
+  copy_tokenizer(tokenizer_from, staging.path);
+  fs::remove_all(whole, error);
+  fs::rename(staging.path, whole, error);
+  if (error) system_error(directory, ": cannot be put in place: ", error.message());
 }
 
 MergeCheck check_merged(const nn::LanguageModel& model, const nn::EditSet& edits, const std::string& directory) {

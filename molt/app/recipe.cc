@@ -49,6 +49,7 @@ std::vector<MethodEntry> read_methods(const YamlNode& node) {
 
 Recipe Recipe::read(const std::string& path, const std::vector<std::string>& overrides) {
   YamlNode root = YamlNode::read_file(path);
+  if (!root.is_map()) usage_error(root.where(), ": expected keys and values");
   for (const std::string& assignment : overrides) root.apply(assignment);
   return from(root, std::filesystem::path(path).stem().string());
 }
@@ -67,6 +68,18 @@ Recipe Recipe::from(YamlNode root, const std::string& name) {
   if (recipe.scratch_given &&
       (recipe.from_scratch.d_model < 1 || recipe.from_scratch.layers < 1 || recipe.tokenizer.empty()))
     usage_error(root.where(), ": from_scratch needs d_model and layers, and tokenizer beside it");
+  const ScratchConfig& s = recipe.from_scratch;
+  const auto within = [](const char* key, int64_t value, int64_t least, int64_t most) {
+    if (value < least || value > most)
+      usage_error("from_scratch.", key, ": must be from ", least, " to ", most, ", is ", value);
+  };
+  if (recipe.scratch_given) {
+    within("d_model", s.d_model, 1, 1 << 16);
+    within("layers", s.layers, 1, 4096);
+    within("d_state", s.d_state, 1, 4096);
+    within("expand", s.expand, 1, 64);
+    within("d_conv", s.d_conv, 1, 64);
+  }
   if (recipe.threads < 0) usage_error("threads: must not be negative, is ", recipe.threads);
   const std::string& metric = recipe.evaluation.metric;
   if (metric != "loss" && metric != "exact_match" && metric != "accuracy")

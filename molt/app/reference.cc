@@ -27,7 +27,7 @@ void group_sections(std::string& page, const OptionList& list, const std::string
   for (const auto& [name, inner] : list.groups()) {
     page += "\n## `" + prefix + name + ":`\n\n";
     const auto row =
-        std::find_if(list.rows().begin(), list.rows().end(), [&](const Option& o) { return o.key == name; });
+        std::find_if(list.rows().begin(), list.rows().end(), [&key = name](const Option& o) { return o.key == key; });
     page += "What it is for: " + row->help + ".\n\n";
     table(page, inner.rows());
     group_sections(page, inner, prefix + name + ".");

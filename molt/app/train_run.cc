@@ -18,6 +18,7 @@
 #include "molt/base/system.h"
 #include "molt/data/encoder.h"
 #include "molt/device/cpu_info.h"
+#include "molt/io/fingerprint.h"
 #include "molt/train/metrics_log.h"
 #include "molt/train/progress.h"
 #include "molt/train/run_directory.h"
@@ -70,7 +71,6 @@ void check_methods(const std::vector<std::unique_ptr<nn::Method>>& methods) {
 /// Throws UsageError naming the keys in which a run's recipe differs from the one it is to go on with.
 void check_recipe(const std::string& run_dir, const std::string& resolved) {
   const std::string path = run_dir + "/recipe.yaml";
-  if (!fs::exists(path)) return;  // no run: RunDirectory::open() says so
   const Json was = read_json_file(path).flatten(), is = parse_json(resolved, "recipe").flatten();
   std::string differing;
   for (const auto& [key, value] : is.items()) {
@@ -154,7 +154,7 @@ TrainRunResult run_training(const Recipe& recipe, const TrainRunOptions& options
                                         .seed = static_cast<uint64_t>(recipe.seed)});
   const std::string run_dir = recipe.output_dir;
   const std::string resolved = recipe.resolved().dump(2) + "\n";
-  const bool begun = options.resume && fs::exists(run_dir);
+  const bool begun = options.resume && train::RunDirectory::begun(run_dir);
   if (begun) check_recipe(run_dir, resolved);
   const train::RunDirectory run =
       begun ? train::RunDirectory::open(run_dir) : train::RunDirectory::create(run_dir, resolved);
@@ -199,7 +199,8 @@ TrainRunResult run_training(const Recipe& recipe, const TrainRunOptions& options
     };
   }
 
-  train::Trainer trainer(model, method_list, stream, recipe.training, recipe.seed, &run, resolved, hooks);
+  const std::string identity = resolved + (base.checkpoint ? io::base_fingerprint(*base.checkpoint) : "");
+  train::Trainer trainer(model, method_list, stream, recipe.training, recipe.seed, &run, identity, hooks);
   const int64_t done = options.resume ? trainer.resume() : 0;
   const std::string log_path = run.metrics();
   log.emplace(done > 0 ? train::MetricsLog::resume(log_path, done) : train::MetricsLog::start(log_path));

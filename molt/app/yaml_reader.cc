@@ -3,6 +3,7 @@
 #include <yaml-cpp/yaml.h>
 
 #include <algorithm>
+#include <set>
 
 #include "molt/base/error.h"
 #include "molt/base/file.h"
@@ -26,7 +27,7 @@ struct YamlNode::State {
           return str("override '", said, "'", path == at ? "" : ": ", path == at ? "" : path);
       }
     }
-    return str(file, ":", (line >= 0 ? line : node.Mark().line) + 1, path.empty() ? "" : ": ", path);
+    return str(file, ":", std::max(0, line >= 0 ? line : node.Mark().line) + 1, path.empty() ? "" : ": ", path);
   }
 };
 
@@ -72,6 +73,26 @@ std::shared_ptr<YamlNode::State> below(const YamlNode::State& at, const YAML::No
       YamlNode::State{node, at.file, at.path.empty() ? key : at.path + "." + key, at.overrides});
 }
 
+/// Refuses what no recipe needs and what would surprise: keys that are no words, keys written twice, aliases that make
+/// a node part of itself or unfold without end.
+void check_nodes(const YAML::Node& node, const std::string& where, int depth, int& count) {
+  constexpr int kDeepest = 50, kMost = 100'000;
+  const auto at = [&](const YAML::Node& place) { return str(where, ":", place.Mark().line + 1); };
+  if (depth > kDeepest) usage_error(at(node), ": nests deeper than ", kDeepest, " levels");
+  if (++count > kMost) usage_error(at(node), ": more than ", kMost, " values");
+  if (node.IsSequence()) {
+    for (const YAML::Node& item : node) check_nodes(item, where, depth + 1, count);
+  }
+  if (!node.IsMap()) return;
+  std::set<std::string> seen;
+  for (const auto& item : node) {
+    if (!item.first.IsScalar()) usage_error(at(item.first), ": expected a word as key, found ", kind_of(item.first));
+    if (!seen.insert(item.first.Scalar()).second)
+      usage_error(at(item.first), ": the key '", item.first.Scalar(), "' is written twice");
+    check_nodes(item.second, where, depth + 1, count);
+  }
+}
+
 template <class T>
 void convert(const YamlNode::State& at, T& value) {
   value = scalar_as<T>(at);
@@ -108,6 +129,8 @@ void convert(const YamlNode::State& at, std::map<std::string, T>& value) {
 YamlNode YamlNode::parse(const std::string& text, const std::string& where) {
   try {
     YAML::Node node = YAML::Load(text);
+    int count = 0;
+    check_nodes(node, where, 0, count);
     if (!node.IsDefined() || node.IsNull()) node = YAML::Node(YAML::NodeType::Map);
     return YamlNode(std::make_shared<State>(State{node, where, ""}));
   } catch (const YAML::Exception& e) {

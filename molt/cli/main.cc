@@ -1,4 +1,6 @@
 // The program: reads the command line, runs one verb, and turns failures into one line and an exit code.
+#include <unistd.h>
+
 #include <algorithm>
 #include <csignal>
 #include <cstdio>
@@ -119,6 +121,19 @@ int run(int argc, char** argv) {
 
 }  // namespace
 
+/// Files are mapped; one that somebody cuts short meanwhile has no bytes to give.
+void on_bus_error(int signal, siginfo_t* info, void*) {
+  if (info->si_code != BUS_ADRERR) {
+    std::signal(signal, SIG_DFL);
+    std::raise(signal);
+    return;
+  }
+  static constexpr char kText[] =
+      "molt: a file was cut short while it was being read, or its disk failed; restore it and start again\n";
+  [[maybe_unused]] const ssize_t written = ::write(STDERR_FILENO, kText, sizeof kText - 1);
+  std::_Exit(1);
+}
+
 void watch_interrupts() {
   std::signal(SIGINT, on_interrupt);
   std::signal(SIGTERM, on_interrupt);
@@ -129,6 +144,11 @@ void watch_interrupts() {
 int main(int argc, char** argv) {
   using namespace molt;
   std::signal(SIGPIPE, SIG_IGN);
+  std::signal(SIGXFSZ, SIG_IGN);  // a file past the shell's limit is an error like a full disk
+  struct sigaction bus {};
+  bus.sa_sigaction = cli::on_bus_error;
+  bus.sa_flags = SA_SIGINFO;
+  ::sigaction(SIGBUS, &bus, nullptr);
   set_log_sink([](LogLevel level, const std::string& message) {
     cli::to_stderr((level == LogLevel::kWarning ? "warning: " : "") + message + "\n");
   });

@@ -61,6 +61,10 @@ void ExampleSet::add(TokenExample tokens, const Example& e, const DataConfig& co
                 e.layout == Layout::kChat ? "no turn of the assistant has any text"
                 : size < 2                ? str("the example has ", size, " tokens, and the first is never predicted")
                                           : "the completion is empty");
+  constexpr int64_t kMost = int64_t{1} << 24;
+  if (config.max_length == 0 && size > kMost)
+    usage_error(e.where, ": the example has ", size, " tokens, more than ", kMost,
+                "; set data.max_length, and data.on_long to drop or truncate");
   bool cut = false;
   if (config.max_length > 0 && size > config.max_length) {
     if (config.on_long == "error")

@@ -14,13 +14,16 @@ class ConfigReader {
 
   bool has(const char* key) const { return config_.contains(key) && !config_[key].is_null(); }
 
-  /// A whole number from `least` to 2^31. Throws UsageError if it is absent or something else.
-  int64_t integer(const char* key, int64_t least = 1) const {
+  /// No size in any model is larger; products of two cannot overflow.
+  static constexpr int64_t kMost = int64_t{1} << 24;
+
+  /// A whole number from `least` to `most`. Throws UsageError if it is absent or something else.
+  int64_t integer(const char* key, int64_t least = 1, int64_t most = kMost) const {
     if (!has(key)) usage_error(where_, ": ", key, " is missing");
-    return checked(key, least);
+    return checked(key, least, most);
   }
-  int64_t integer_or(const char* key, int64_t fallback, int64_t least = 1) const {
-    return has(key) ? checked(key, least) : fallback;
+  int64_t integer_or(const char* key, int64_t fallback, int64_t least = 1, int64_t most = kMost) const {
+    return has(key) ? checked(key, least, most) : fallback;
   }
   double number_or(const char* key, double fallback) const {
     if (!has(key)) return fallback;
@@ -41,10 +44,11 @@ class ConfigReader {
   const std::string& where() const { return where_; }
 
  private:
-  int64_t checked(const char* key, int64_t least) const {
+  int64_t checked(const char* key, int64_t least, int64_t most) const {
     const Json& value = config_[key];
-    if (!value.is_number_integer() || value.get<int64_t>() < least || value.get<int64_t>() > (int64_t{1} << 31))
-      usage_error(where_, ": ", key, " must be a whole number of at least ", least, ", is ", value.dump());
+    if (!value.is_number_integer() || value.get<int64_t>() < least || value.get<int64_t>() > most)
+      usage_error(where_, ": ", key, " must be a whole number from ", least, " to ", most, ", is ",
+                  value.dump().substr(0, 60));
     return value.get<int64_t>();
   }
   const Json& config_;

@@ -5,6 +5,7 @@
 
 #include "molt/base/error.h"
 #include "molt/base/log.h"
+#include "molt/io/finite.h"
 
 namespace molt::models {
 namespace {
@@ -55,8 +56,8 @@ std::vector<std::string> weight_problems(const LoadedModel& loaded) {
     const io::TensorInfo info = checkpoint.info(name);
     if (!same_but_for_ones(info.shape, p.shape)) {
       problems.push_back(str(name, " is ", shape_str(info.shape), ", config.json asks for ", shape_str(p.shape)));
-    } else if (!info.dtype->dtype) {
-      problems.push_back(str(name, " is ", info.dtype->word, ", which Molt does not compute with"));
+    } else if (!info.dtype->dtype || !io::is_float(*info.dtype->dtype)) {
+      problems.push_back(str(name, " is ", info.dtype->word, ", expected F32, F16 or BF16"));
     }
   }
   for (const std::string& name : checkpoint.names()) {
@@ -75,8 +76,13 @@ void load_weights(LoadedModel& loaded) {
     if (problems.size() > kShown) text += str("; and ", problems.size() - kShown, " more");
     usage_error(loaded.checkpoint->directory(), ": ", text);
   }
-  for (nn::Parameter& p : loaded.model->parameters())
-    p.set(loaded.checkpoint->tensor(stored_name(loaded, p.path)), loaded.model->precision(), true);
+  for (nn::Parameter& p : loaded.model->parameters()) {
+    const std::string name = stored_name(loaded, p.path);
+    const Tensor values = loaded.checkpoint->tensor(name);
+    if (!io::all_finite(values))
+      usage_error(loaded.checkpoint->directory(), ": ", name, " holds values that are not finite (NaN or infinity)");
+    p.set(values, loaded.model->precision(), true);
+  }
 }
 
 void initialise_weights(LoadedModel& loaded, uint64_t seed) {

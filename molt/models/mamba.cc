@@ -8,6 +8,8 @@
 namespace molt::models {
 namespace {
 
+constexpr int64_t kMostLayers = 4096, kMostExpand = 64;
+
 bool is_original(const Json& config) { return config.contains("d_model") && config.contains("n_layer"); }
 
 bool recognises(const Json& config) {
@@ -37,14 +39,14 @@ nn::LanguageModelPlan plan_original(const Json& config, const std::string& where
                          where + ": ssm_cfg");
   nn::MambaConfig mixer;
   mixer.d_model = plan.d_model;
-  mixer.d_inner = ssm.integer_or("expand", 2) * plan.d_model;
+  mixer.d_inner = ssm.integer_or("expand", 2, 1, kMostExpand) * plan.d_model;
   mixer.d_state = ssm.integer_or("d_state", 16);
   mixer.d_conv = ssm.integer_or("d_conv", 4);
   mixer.dt_rank =
       ssm.has("dt_rank") && ssm.raw("dt_rank").is_number() ? ssm.integer("dt_rank") : (plan.d_model + 15) / 16;
   mixer.conv_bias = ssm.flag_or("conv_bias", true);
   mixer.proj_bias = ssm.flag_or("bias", false);
-  plan.layers.assign(static_cast<size_t>(read.integer("n_layer")), {mixer});
+  plan.layers.assign(static_cast<size_t>(read.integer("n_layer", 1, kMostLayers)), {mixer});
   return plan;
 }
 
@@ -56,19 +58,21 @@ nn::LanguageModelPlan plan(const Json& config, const std::string& where) {
   plan.d_model = read.integer("hidden_size");
   plan.vocabulary = read.integer("vocab_size");
   plan.norm_eps = read.number_or("layer_norm_epsilon", 1e-5);
+  if (!(plan.norm_eps >= 0 && plan.norm_eps <= 1))
+    usage_error(where, ": layer_norm_epsilon must be from 0 to 1, is ", plan.norm_eps);
   plan.tied_head = read.flag_or("tie_word_embeddings", true);
   const std::string activation = read.text_or("hidden_act", "silu");
   if (activation != "silu") usage_error(where, ": hidden_act is '", activation, "'; only silu is supported");
   nn::MambaConfig mixer;
   mixer.d_model = plan.d_model;
-  mixer.d_inner = read.integer_or("intermediate_size", read.integer_or("expand", 2) * plan.d_model);
+  mixer.d_inner = read.integer_or("intermediate_size", read.integer_or("expand", 2, 1, kMostExpand) * plan.d_model);
   mixer.d_state = read.integer_or("state_size", 16);
   mixer.d_conv = read.integer_or("conv_kernel", 4);
   const bool automatic = !read.has("time_step_rank") || read.raw("time_step_rank") == "auto";
   mixer.dt_rank = automatic ? (plan.d_model + 15) / 16 : read.integer("time_step_rank");
   mixer.conv_bias = read.flag_or("use_conv_bias", true);
   mixer.proj_bias = read.flag_or("use_bias", false);
-  plan.layers.assign(static_cast<size_t>(read.integer("num_hidden_layers")), {mixer});
+  plan.layers.assign(static_cast<size_t>(read.integer("num_hidden_layers", 1, kMostLayers)), {mixer});
   return plan;
 }
 

@@ -1,6 +1,7 @@
 #include "molt/train/config.h"
 
 #include <algorithm>
+#include <cmath>
 
 #include "molt/base/error.h"
 
@@ -8,10 +9,13 @@ namespace molt::train {
 
 void TrainConfig::validate() const {
   auto at_least = [](const char* name, double value, double least) {
-    if (!(value >= least)) usage_error(name, ": must be at least ", least, ", is ", value);
+    if (!(value >= least) || std::isinf(value)) usage_error(name, ": must be at least ", least, ", is ", value);
   };
   at_least("max_steps", static_cast<double>(max_steps), 0);
   at_least("num_train_epochs", num_train_epochs, 0);
+  constexpr double kMostEpochs = 1e9;
+  if (num_train_epochs > kMostEpochs)
+    usage_error("num_train_epochs: must be at most ", kMostEpochs, ", is ", num_train_epochs);
   if (max_steps == 0 && num_train_epochs == 0) usage_error("max_steps and num_train_epochs are both 0: nothing to do");
   at_least("batch_size", static_cast<double>(batch_size), 0);
   at_least("tokens_per_batch", static_cast<double>(tokens_per_batch), 0);

@@ -112,14 +112,11 @@ std::string to_json_line(const MetricsRecord& record) {
 
 MetricsRecord parse_metrics_line(const std::string& line, const std::string& where) {
   // Parsed in the order of the text: the values of an evaluation are shown in the order they were written.
+  Json json;
   const OrderedJson ordered = [&] {
-    try {
-      return OrderedJson::parse(line);
-    } catch (const OrderedJson::parse_error& e) {
-      usage_error(where, ": not valid JSON at byte ", e.byte);
-    }
+    json = parse_json(line, where);  // which says what is wrong, too deep nesting included
+    return OrderedJson::parse(line);
   }();
-  const Json json = ordered;
   const Members members(json, where);
   const std::string type = members.text("type");
   if (type == "step") {

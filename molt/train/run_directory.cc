@@ -47,6 +47,13 @@ void remove_tree(const fs::path& path) {
   if (error) system_error(path.string(), ": cannot be removed: ", error.message());
 }
 
+/// Whether a name is what write_file_atomic() and its like call a thing that is not finished: "….tmp.PID".
+bool is_temporary(const std::string& name) {
+  const size_t at = name.rfind(".tmp.");
+  return at != std::string::npos && at + 5 < name.size() &&
+         name.find_first_not_of("0123456789", at + 5) == std::string::npos;
+}
+
 /// The names in a directory; none where it does not exist.
 std::vector<std::string> names_in(const std::string& path) {
   std::vector<std::string> names;
@@ -58,7 +65,36 @@ std::vector<std::string> names_in(const std::string& path) {
   return names;
 }
 
+/// What a killed process may leave before it had begun a run.
+bool left_by_a_beginning(const std::string& name) {
+  return name == ".lock" || name == "run.json" || name == "checkpoints" || is_temporary(name);
+}
+
+void check_free(const std::string& path) {
+  if (RunDirectory::begun(path))
+    usage_error(path, ": holds a run already; resume it (--resume) or choose another output directory");
+  if (fs::exists(path) && !fs::is_directory(path)) usage_error(path, ": expected a directory, found a file");
+  for (const std::string& name : names_in(path)) {
+    if (!left_by_a_beginning(name))
+      usage_error(path, ": expected a new or empty directory, found \"", name, "\" in it");
+  }
+}
+
+/// What writers that were killed left. Only the holder of the lock may take it away.
+void remove_temporaries(const std::string& path) {
+  for (const char* below : {"", "/adapter", "/model"}) {
+    for (const std::string& name : names_in(path + below)) {
+      if (is_temporary(name)) remove_tree(path + below + "/" + name);
+    }
+  }
+}
+
 }  // namespace
+
+bool RunDirectory::begun(const std::string& path) {
+  std::error_code error;
+  return fs::exists(path + "/run.json", error) && fs::exists(path + "/recipe.yaml", error);
+}
 
 RunDirectory::RunDirectory(std::string path) : path_(std::move(path)) {
   while (path_.size() > 1 && path_.back() == '/') path_.pop_back();
@@ -73,22 +109,20 @@ RunDirectory::RunDirectory(std::string path) : path_(std::move(path)) {
 }
 
 RunDirectory RunDirectory::create(const std::string& path, const std::string& recipe) {
-  if (fs::exists(path + "/run.json"))
-    usage_error(path, ": holds a run already; resume it (--resume) or choose another output directory");
-  if (fs::exists(path) && !fs::is_directory(path)) usage_error(path, ": expected a directory, found a file");
-  for (const std::string& name : names_in(path)) {
-    if (name != ".lock") usage_error(path, ": expected a new or empty directory, found \"", name, "\" in it");
-  }
+  check_free(path);
   make_directories(path);
   RunDirectory run(path);
-  make_directories(run.path_ + "/checkpoints");
-  write_file_atomic(run.recipe(), recipe);
+  check_free(path);  // another process may have been here in between
+  remove_temporaries(run.path_);
   OrderedJson json;
   json["format"] = kRunFormat;
   json["molt"] = MOLT_VERSION;
   json["host"] = host_name();
   json["began"] = iso_time_now();
+  // The mark of a run comes first, the recipe last: with both the run has begun, whenever the process may be killed.
   write_file_atomic(run.path_ + "/run.json", json.dump(2) + "\n");
+  make_directories(run.path_ + "/checkpoints");
+  write_file_atomic(run.recipe(), recipe);
   return run;
 }
 
@@ -101,7 +135,9 @@ RunDirectory RunDirectory::open(const std::string& path) {
   if (json["format"] != kRunFormat)
     usage_error(mark, ": expected run format ", kRunFormat, ", found ", json["format"].dump(),
                 "; use the version of molt that wrote it");
-  return RunDirectory(path);
+  RunDirectory run(path);
+  remove_temporaries(run.path_);
+  return run;
 }
 
 RunDirectory::RunDirectory(RunDirectory&& other) noexcept
@@ -136,6 +172,11 @@ void RunDirectory::commit_checkpoint(int64_t step) const {
   fs::rename(unfinished, path, error);
   if (error) system_error(path, ": checkpoint cannot be renamed into place: ", error.message());
   sync_path(path_ + "/checkpoints");
+}
+
+void RunDirectory::discard_checkpoint(int64_t step) const noexcept {
+  std::error_code ignored;
+  fs::remove_all(checkpoint(step) + kUnfinished, ignored);
 }
 
 bool RunDirectory::busy(const std::string& path) {

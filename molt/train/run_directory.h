@@ -27,9 +27,12 @@ class RunDirectory {
   /// says how to resume it), SystemError where it cannot be made.
   static RunDirectory create(const std::string& path, const std::string& recipe);
 
-  /// Opens a run to go on with it. Throws UsageError where there is none, where it is of another format, and where
-  /// another process is writing to it.
+  /// Opens a run to go on with it, and takes away what killed writers left there. Throws UsageError where there is
+  /// none, where it is of another format, and where another process is writing to it.
   static RunDirectory open(const std::string& path);
+
+  /// Whether a run has begun there. A process that is killed before leaves what create() takes for an empty directory.
+  static bool begun(const std::string& path);
 
   /// Whether a process is writing to the run. Never throws: false where it cannot be told.
   static bool busy(const std::string& path);
@@ -54,6 +57,9 @@ class RunDirectory {
   /// Makes what was written to begin_checkpoint()'s directory the checkpoint of the step: syncs it to the disk, then
   /// renames it. Throws SystemError.
   void commit_checkpoint(int64_t step) const;
+
+  /// Takes away what was written to begin_checkpoint()'s directory.
+  void discard_checkpoint(int64_t step) const noexcept;
 
   /// The steps of all committed checkpoints, ascending.
   std::vector<int64_t> checkpoint_steps() const { return checkpoint_steps(path_); }

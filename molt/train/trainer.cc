@@ -6,6 +6,8 @@
 
 #include "molt/base/error.h"
 #include "molt/base/system.h"
+#include "molt/io/finite.h"
+#include "molt/io/mapped_file.h"
 #include "molt/optim/adamw.h"
 #include "molt/optim/clip.h"
 #include "molt/optim/schedule.h"
@@ -25,11 +27,7 @@ io::NamedTensors copied(const io::NamedTensors& tensors) {
   return out;
 }
 
-bool all_finite(const Tensor& t) {
-  for (const double v : t.values())
-    if (!std::isfinite(v)) return false;
-  return true;
-}
+constexpr const char* kDamaged = "; remove this checkpoint to go on from the one before it";
 
 }  // namespace
 
@@ -128,16 +126,16 @@ struct Trainer::Impl {
   /// What of a step is not finite, from its first batch on, by name: a trained tensor, an op's result or a gradient.
   std::string what_is_not_finite(const data::Position& at, double loss) {
     for (const optim::Parameter& p : optimizer->parameters())
-      if (!all_finite(p.var.value())) return p.name;
+      if (!io::all_finite(p.var.value())) return p.name;
     if (std::isfinite(loss)) {
       for (const optim::Parameter& p : optimizer->parameters())
-        if (p.var.grad().defined() && !all_finite(p.var.grad())) return "the gradient of " + p.name;
+        if (p.var.grad().defined() && !io::all_finite(p.var.grad())) return "the gradient of " + p.name;
       return "the norm of the gradients";
     }
     // The same passes again, with the same random draws, looking at every op.
     std::string found;
     OpObserver observer([&](const char* op, const Tensor& output) {
-      if (!found.empty() || !output.defined() || all_finite(output)) return;
+      if (!found.empty() || !output.defined() || io::all_finite(output)) return;
       const auto layers = static_cast<int>(model.plan().layers.size());
       found = str("what ", op, " gives in ",
                   observer.layer < 0         ? std::string("the embedding")
@@ -267,7 +265,7 @@ struct Trainer::Impl {
     try {
       restore(*checkpoint);
     } catch (const Json::exception& error) {
-      usage_error(run_dir->checkpoint(checkpoint->step), "/state.json: is damaged: ", error.what());
+      usage_error(run_dir->checkpoint(checkpoint->step), "/state.json: is damaged: ", error.what(), kDamaged);
     }
     return step;
   }
@@ -275,8 +273,10 @@ struct Trainer::Impl {
   void restore(const Checkpoint& checkpoint) {
     const Json& state = checkpoint.state;
     if (state.at("identity") != identity)
-      usage_error(run_dir->path(),
-                  ": its checkpoint was made by another recipe; use the old one, or another output_dir");
+      usage_error(
+          run_dir->path(),
+          ": its checkpoint was made by another recipe or from another base model; use the old ones, or another "
+          "output_dir");
     phase = state.at("phase").get<size_t>();
     if (phase >= phases.size()) usage_error(run_dir->path(), ": checkpoint names phase ", phase, " of ", phases.size());
     for (size_t m = 0; m < methods.size(); ++m) {
@@ -287,20 +287,36 @@ struct Trainer::Impl {
     bind();
     optimizer->load_state(with_prefix(checkpoint.tensors, "optimizer/"));
     make_schedule();
-    phase_step = state.at("phase_step").get<int64_t>();
     step = checkpoint.step;
+    phase_step = state.at("phase_step").get<int64_t>();
+    if (phase_step < 0 || phase_step > phase_steps || step < phase_step)
+      usage_error(run_dir->path(), ": checkpoint of step ", step, " names step ", phase_step, " of ", phase_steps,
+                  " in phase ", phase, kDamaged);
     tokens = state.at("tokens").get<int64_t>();
     seconds = state.at("seconds").get<double>();
     last_loss = state.at("last_loss").get<double>();
     best_loss = state.at("best_loss").get<double>();
     best_step = state.at("best_step").get<int64_t>();
-    stream.restore(state.at("stream"));
+    try {
+      stream.restore(state.at("stream"));
+    } catch (const UsageError& error) {
+      usage_error(run_dir->path(), ": cannot be resumed: ", error.what());
+    }
+  }
+
+  /// A disk that cannot hold a checkpoint is found before hours are spent.
+  void require_room() const {
+    if (!run_dir) return;
+    uint64_t bytes = 0;
+    for (const optim::Parameter& p : optimizer->parameters()) bytes += 3 * p.var.value().bytes();  // with two moments
+    io::require_disk_room(run_dir->path() + "/checkpoints", bytes);
   }
 
   TrainResult run() {
     // Before anything runs: later phases must not refuse what the first has taken hours for.
     for (size_t i = 0; i < phases.size(); ++i) optim::Schedule(config.schedule, steps_of(i));
     if (!optimizer) begin_phase(0);
+    require_room();
     const int64_t total_steps = total();
     bool stopped = false;
     while (!stopped) {

@@ -1,0 +1,188 @@
+// What changes or vanishes under a run: data, base model, tokenizer, recipe, its own files; and two runs at once.
+#include "molt/base/json.h"
+#include "tests/robustness/place.h"
+
+namespace molt::test {
+namespace {
+
+/// A run of 12 steps, stopped by taking away its later checkpoint: what --resume finds is step 8.
+class Change : public ::testing::Test {
+ protected:
+  const Place& place = Place::the();
+  const std::string run = place / "half", kTrain = "train @/good_copy.yaml output_dir=@/half ";
+
+  void SetUp() override {
+    place.shell(
+        "cp data.jsonl data_copy.jsonl && cp -r base base_copy && "
+        "sed 's/data.jsonl/data_copy.jsonl/; s#/base$#/base_copy#' good.yaml > good_copy.yaml");
+    place.works(kTrain);
+    fs::remove_all(run + "/checkpoints/step-000000012");
+    fs::remove_all(run + "/adapter");
+    before_ = contents();
+  }
+  void TearDown() override { place.shell("rm -rf half half2 data_copy.jsonl base_copy good_copy.yaml"); }
+
+  /// The run's checkpoint, which nothing may touch.
+  std::string contents() const {
+    return read_file(run + "/checkpoints/step-000000008/tensors.safetensors") +
+           read_file(run + "/checkpoints/step-000000008/state.json");
+  }
+  void refused(const std::vector<std::string>& says, const std::string& more = "") {
+    expect_line(place.molt(kTrain + more + " --resume"), 2, says);
+    EXPECT_EQ(contents(), before_);
+    EXPECT_FALSE(fs::exists(run + "/adapter"));
+  }
+  std::string before_;
+};
+
+TEST_F(Change, NothingChangedGoesOn) {
+  place.works(kTrain + "--resume");
+  EXPECT_EQ(read_file(run + "/adapter/adapter_model.safetensors"),
+            read_file(place / "run/adapter/adapter_model.safetensors"));
+}
+
+TEST_F(Change, DataThatVanished) {
+  place.shell("rm data_copy.jsonl");
+  refused({"data_copy.jsonl", "No such file"});
+}
+
+TEST_F(Change, DataThatChanged) {
+  place.shell("sed -i '3s/\"completion\": \" /\"completion\": \" x/' data_copy.jsonl");
+  refused({"half", "data"});
+}
+
+TEST_F(Change, DataThatGrew) {
+  place.shell("tail -1 data.jsonl >> data_copy.jsonl");
+  refused({"half", "data"});
+}
+
+TEST_F(Change, DataThatWasCutShort) {
+  place.shell("truncate -s 500 data_copy.jsonl");
+  refused({"data_copy.jsonl:"});
+}
+
+TEST_F(Change, BaseThatVanished) {
+  place.shell("rm -r base_copy");
+  refused({"base_copy"});
+}
+
+TEST_F(Change, BaseThatChanged) {
+  place.shell(
+      "printf '\\001\\002' | dd of=base_copy/model.safetensors bs=1 conv=notrunc status=none "
+      "seek=$(($(stat -c %s base_copy/model.safetensors) - 4000))");
+  refused({"half", "another base model"});
+}
+
+TEST_F(Change, BaseWithANan) {
+  place.shell(
+      "printf '\\000\\000\\300\\177' | dd of=base_copy/model.safetensors bs=1 conv=notrunc status=none "
+      "seek=$(($(stat -c %s base_copy/model.safetensors) - 4000))");
+  refused({"base_copy", "backbone.", "not finite"});
+}
+
+TEST_F(Change, TokenizerThatChanged) {
+  place.shell("sed -i 's/\"o\":/\"%%\":/; s/\"t\":/\"o\":/; s/\"%%\":/\"t\":/' base_copy/tokenizer.json");
+  expect_line(place.molt(kTrain + "--resume"), 2, {});
+}
+
+TEST_F(Change, RecipeThatChanged) { refused({"learning_rate is 0.5"}, "learning_rate=0.5"); }
+
+TEST_F(Change, CheckpointCutShort) {
+  // A newer checkpoint than the good one, damaged: it is named, and without it the run goes on to the same bits.
+  place.shell(
+      "cp -r half/checkpoints/step-000000008 half/checkpoints/step-000000012 && "
+      "truncate -s 1000 half/checkpoints/step-000000012/tensors.safetensors");
+  refused({"step-000000012", "remove"});
+  place.shell("rm -r half/checkpoints/step-000000012");
+  place.works(kTrain + "--resume");
+  EXPECT_EQ(read_file(run + "/adapter/adapter_model.safetensors"),
+            read_file(place / "run/adapter/adapter_model.safetensors"));
+}
+
+TEST_F(Change, CheckpointFilesOfEveryWrongKind) {
+  const std::string state = run + "/checkpoints/step-000000008/state.json", sound = read_file(state);
+  for (const char* wrong : {"", "{", "[]", "null", "{}", R"({"format": 1})", R"({"format": 2})"}) {
+    SCOPED_TRACE(wrong);
+    std::ofstream(state) << wrong;
+    expect_line(place.molt(kTrain + "--resume"), 2, {"step-000000008", "remove"});
+  }
+  for (const auto& [key, value] :
+       std::vector<std::pair<const char*, Json>>{{"phase", -1},
+                                                 {"phase", 7},
+                                                 {"phase_step", -5},
+                                                 {"phase_step", 100000},
+                                                 {"phase_step", "x"},
+                                                 {"stream", nullptr},
+                                                 {"stream", Json{{"epoch", -1}, {"batch", 0}}},
+                                                 {"tokens", "many"}}) {
+    SCOPED_TRACE(str(key, " ", value.dump()));
+    Json changed = Json::parse(sound);
+    changed[key] = value;
+    std::ofstream(state) << changed.dump();
+    expect_line(place.molt(kTrain + "--resume"), 2, {"half"});
+  }
+}
+
+TEST_F(Change, UnfinishedWritesAreNotSeenAndGo) {
+  place.shell(
+      "mkdir -p half/checkpoints/step-000000012.unfinished half/adapter/.adapter.tmp.123 && "
+      "echo x > half/checkpoints/step-000000012.unfinished/state.json && echo x > half/recipe.yaml.tmp.99 && "
+      "echo x > half/adapter/.adapter.tmp.123/adapter_config.json");
+  place.works(kTrain + "--resume");
+  EXPECT_EQ(names_below(run), names_below(place / "run"));
+}
+
+TEST_F(Change, LogCutInTheMiddleOfALine) {
+  place.shell("truncate -s -20 half/metrics.jsonl");
+  place.works(kTrain + "--resume");
+}
+
+TEST_F(Change, LogOfAnotherKind) {
+  place.shell("echo 'no json' > half/metrics.jsonl");
+  refused({"metrics.jsonl:1"});
+}
+
+TEST_F(Change, TwoRunsInOneDirectory) {
+  const Ran ran = place.script(
+      "$MOLT train good_copy.yaml output_dir=half2 max_steps=100000 2>/dev/null & pid=$!\n"
+      "for i in $(seq 200); do [ -e half2/recipe.yaml ] && break; sleep 0.05; done\n"
+      "$MOLT train good_copy.yaml output_dir=half2 max_steps=100000 --resume; code=$?\n"
+      "kill -9 $pid; exit $code");
+  expect_line(ran, 2, {"half2", "another process is writing to this run"});
+}
+
+TEST(Start, AProcessKilledBeforeTheRunBeganLeavesAnEmptyDirectory) {
+  const Place& place = Place::the();
+  // What is there after the lock, the mark, and each half-written file.
+  for (const char* left : {"touch early/.lock", "touch early/.lock early/run.json.tmp.77",
+                           "touch early/.lock && echo '{\"format\": 1}' > early/run.json",
+                           "mkdir early/checkpoints && echo '{\"format\": 1}' > early/run.json && touch "
+                           "early/recipe.yaml.tmp.12"}) {
+    SCOPED_TRACE(left);
+    place.shell(std::string("rm -rf early && mkdir early && ") + left);
+    place.works("train @/good.yaml output_dir=@/early --resume");
+    EXPECT_EQ(names_below(place / "early"), names_below(place / "run"));
+  }
+  place.shell("rm -rf early");
+}
+
+TEST(Nan, StopsWithTheStepAndTheOpAndKeepsTheCheckpoint) {
+  const Place& place = Place::the();
+  const Ran ran = place.molt(
+      "train @/good.yaml output_dir=@/nan learning_rate=1e38 lr_scheduler_type=constant save_steps=1 max_grad_norm=0");
+  expect_line(ran, 1, {"step ", "not finite", "learning_rate"});
+  place.shell("rm -rf nan");
+}
+
+TEST(Nan, InABaseOrAnAdapterIsRefusedByName) {
+  const Place& place = Place::the();
+  place.shell(
+      "cp -r run/adapter nan_adapter && printf '\\000\\000\\200\\177' | dd of=nan_adapter/adapter_model.safetensors "
+      "bs=1 conv=notrunc status=none seek=$(($(stat -c %s run/adapter/adapter_model.safetensors) - 8))");
+  expect_line(place.molt("generate --model @/base --adapter @/nan_adapter --prompt one"), 2,
+              {"nan_adapter", "lora", "not finite"});
+  place.shell("rm -rf nan_adapter");
+}
+
+}  // namespace
+}  // namespace molt::test
