@@ -190,6 +190,10 @@ void Checkpoint::open_sharded(const std::string& index) {
   }
 }
 
+void Checkpoint::release() const {
+  for (const auto& file : files_) file->release();
+}
+
 std::vector<std::string> Checkpoint::files() const {
   std::vector<std::string> paths;
   for (const auto& file : files_) paths.push_back(file->path());

@@ -35,6 +35,8 @@ class Checkpoint {
   TensorInfo info(const std::string& name) const;
   /// A view of the mapped file where possible; valid after the checkpoint is gone.
   Tensor tensor(const std::string& name) const;
+  /// What has been read of the files need not stay in memory; it is read again when it is looked at.
+  void release() const;
 
   bool has_config() const { return config_.has_value(); }
   /// config.json, an object. Throws UsageError when the directory has none.

@@ -46,6 +46,10 @@ MappedFile::~MappedFile() {
   if (data_) ::munmap(const_cast<char*>(data_), static_cast<size_t>(size_));
 }
 
+void MappedFile::release() const {
+  if (data_) ::madvise(const_cast<char*>(data_), static_cast<size_t>(size_), MADV_DONTNEED);
+}
+
 std::string in_quotes(std::string_view text) {
   constexpr size_t kLongest = 120;
   const bool cut = text.size() > kLongest;

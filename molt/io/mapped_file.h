@@ -23,6 +23,8 @@ class MappedFile {
   const std::string& path() const { return path_; }
   const char* data() const { return data_; }
   uint64_t size() const { return size_; }
+  /// Takes the pages out of this process' memory; they come back from the file when they are read again.
+  void release() const;
   std::string_view bytes() const { return {data_, static_cast<size_t>(size_)}; }
 
  private:

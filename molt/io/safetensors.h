@@ -25,6 +25,7 @@ class SafetensorsFile final : public TensorFile {
   bool has(const std::string& name) const override { return entries_.count(name) > 0; }
   TensorInfo info(const std::string& name) const override;
   Tensor tensor(const std::string& name) const override;
+  void release() const override { file_->release(); }
 
   /// The header's "__metadata__": {"format": "pt"} in files that transformers is to read.
   const std::map<std::string, std::string>& metadata() const { return metadata_; }

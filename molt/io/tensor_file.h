@@ -48,6 +48,8 @@ class TensorFile {
   /// The content: a read-only view of the mapped file where the layout allows, else a copy; valid after this object is
   /// gone. Throws UsageError for a dtype Molt does not compute with.
   virtual Tensor tensor(const std::string& name) const = 0;
+  /// What has been read of the file need not stay in memory; it is read again when it is looked at.
+  virtual void release() const {}
 
  protected:
   /// Our dtype of a tensor that is to be read, or the UsageError that names it.

@@ -27,6 +27,7 @@ class TorchZipFile final : public TensorFile {
   /// Dense tensors are views of the mapped file (tied ones share its bytes); transposed, sliced and expanded ones are
   /// copied.
   Tensor tensor(const std::string& name) const override;
+  void release() const override { file_->release(); }
 
  private:
   struct Entry {

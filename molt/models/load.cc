@@ -1,7 +1,9 @@
 #include "molt/models/load.h"
 
 #include <algorithm>
+#include <filesystem>
 #include <set>
+#include <utility>
 
 #include "molt/base/error.h"
 #include "molt/base/log.h"
@@ -22,16 +24,30 @@ bool same_but_for_ones(const Shape& a, const Shape& b) {
   return squeezed(a) == squeezed(b);
 }
 
+LoadedModel planned(LoadedModel loaded, const std::string& directory, const nn::Precision& precision) {
+  const std::string where = directory + "/config.json";
+  loaded.family = &family_of(loaded.config, where);
+  loaded.model = std::make_unique<nn::LanguageModel>(loaded.family->plan(loaded.config, where), precision);
+  return loaded;
+}
+
 }  // namespace
 
 LoadedModel open_model(const std::string& directory, const nn::Precision& precision) {
   LoadedModel loaded;
   loaded.checkpoint = std::make_shared<const io::Checkpoint>(directory);
   loaded.config = loaded.checkpoint->config();
-  const std::string where = directory + "/config.json";
-  loaded.family = &family_of(loaded.config, where);
-  loaded.model = std::make_unique<nn::LanguageModel>(loaded.family->plan(loaded.config, where), precision);
-  return loaded;
+  return planned(std::move(loaded), directory, precision);
+}
+
+LoadedModel open_outline(const std::string& directory, const nn::Precision& precision) {
+  const auto there = [&](const char* name) { return std::filesystem::exists(std::filesystem::path(directory) / name); };
+  const bool weights = there("model.safetensors") || there("model.safetensors.index.json") ||
+                       there("pytorch_model.bin") || there("pytorch_model.bin.index.json");
+  if (weights || !there("config.json")) return open_model(directory, precision);
+  LoadedModel loaded;
+  loaded.config = io::read_python_json(directory + "/config.json");
+  return planned(std::move(loaded), directory, precision);
 }
 
 std::string stored_name(const LoadedModel& loaded, const std::string& path) {
@@ -67,7 +83,7 @@ std::vector<std::string> weight_problems(const LoadedModel& loaded) {
   return problems;
 }
 
-void load_weights(LoadedModel& loaded) {
+void check_weights(const LoadedModel& loaded) {
   const std::vector<std::string> problems = weight_problems(loaded);
   if (!problems.empty()) {
     constexpr size_t kShown = 3;
@@ -76,12 +92,17 @@ void load_weights(LoadedModel& loaded) {
     if (problems.size() > kShown) text += str("; and ", problems.size() - kShown, " more");
     usage_error(loaded.checkpoint->directory(), ": ", text);
   }
+}
+
+void load_weights(LoadedModel& loaded) {
+  check_weights(loaded);
   for (nn::Parameter& p : loaded.model->parameters()) {
     const std::string name = stored_name(loaded, p.path);
     const Tensor values = loaded.checkpoint->tensor(name);
     if (!io::all_finite(values))
       usage_error(loaded.checkpoint->directory(), ": ", name, " holds values that are not finite (NaN or infinity)");
     p.set(values, loaded.model->precision(), true);
+    loaded.checkpoint->release();
   }
 }
 

@@ -22,9 +22,15 @@ struct LoadedModel {
 /// Reads config.json and builds the model, without weights.
 LoadedModel open_model(const std::string& directory, const nn::Precision& precision);
 
+/// The same for a directory that may hold config.json alone; then there is no checkpoint.
+LoadedModel open_outline(const std::string& directory, const nn::Precision& precision);
+
 /// What keeps the checkpoint from filling the model, found without reading a number: parameters that are missing,
 /// wrongly shaped or of a dtype Molt does not compute with; tensors that are no part of the model.
 std::vector<std::string> weight_problems(const LoadedModel& loaded);
+
+/// Throws UsageError with all weight_problems() there are.
+void check_weights(const LoadedModel& loaded);
 
 /// Reads every parameter into the model; what trains whole must be declared before. Missing, extra and wrongly shaped
 /// tensors are reported all at once (UsageError).

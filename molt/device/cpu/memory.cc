@@ -1,6 +1,9 @@
 // Blocks on the CPU: size classes (four per power of two) with a free list each.
 #include "molt/device/memory.h"
 
+#if defined(__GLIBC__)
+#include <malloc.h>
+#endif
 #include <sys/mman.h>
 
 #include <algorithm>
@@ -106,6 +109,11 @@ void reset_peak_memory() {
   pool().use.peak = pool().use.live;
 }
 
-void trim_memory() { pool().trim(); }
+void trim_memory() {
+  pool().trim();
+#if defined(__GLIBC__)
+  ::malloc_trim(0);  // what free() keeps for itself
+#endif
+}
 
 }  // namespace molt
