@@ -5,15 +5,10 @@
 #include <cmath>
 #include <cstring>
 #include <limits>
-#include <memory>
 
-#include "molt/app/methods.h"
-#include "molt/autograd/tape.h"
-#include "molt/base/error.h"
 #include "molt/base/rng.h"
 #include "molt/device/cpu/parallel.h"
 #include "molt/device/gemm.h"
-#include "molt/optim/adamw.h"
 
 namespace molt::app {
 namespace {
@@ -103,140 +98,39 @@ double product_error(Dtype compute) {
 
 namespace {
 
-constexpr int64_t kProbeLayers = 2;
-
-/// Makes a layer's input want a gradient, as that of every layer above the first that trains does.
-class Leaf final : public nn::Edit {
- public:
-  Var change_output(const nn::EditContext&, const Var& y) const override {
-    return y.needs_grad() ? y : Var::leaf(y.value());
-  }
-  std::vector<nn::Trainable> trainables() const override { return {}; }
-};
-
-/// A model of two layers with the methods' edits, and all a step needs.
-struct Probe {
-  models::LoadedModel loaded;
-  std::vector<std::unique_ptr<nn::Method>> methods;
-  nn::EditSet edits;
-  std::unique_ptr<optim::AdamW> optimizer;
-
-  Probe(const models::LoadedModel& like, const std::vector<MethodEntry>& entries, uint64_t seed) {
-    nn::LanguageModelPlan plan = like.model->plan();
-    plan.layers.assign(kProbeLayers, plan.layers.at(0));
-    loaded.family = like.family;
-    loaded.model = std::make_unique<nn::LanguageModel>(plan, like.model->precision());
-    for (const MethodEntry& entry : entries) {
-      auto method = make_method(entry, seed, loaded.model->precision().activation());
-      try {
-        method->declare(loaded.model->sites(), loaded.model->parameters());
-      } catch (const UsageError&) {
-        continue;  // what it trains lies in other layers
-      }
-      methods.push_back(std::move(method));
-    }
-    fill(seed);
-    attach();
-    const nn::Site* embedding = nullptr;
-    for (const nn::Site& site : loaded.model->sites().all()) {
-      if (site.kind == nn::SiteKind::kEmbedding) embedding = &site;
-    }
-    MOLT_CHECK(embedding, "calibrate: the model has no embedding");
-    edits.add(*embedding, std::make_shared<Leaf>());
-    make_optimizer();
-  }
-
-  /// The family's initial values, but for large tables: drawing them would take longer than the measurement.
-  void fill(uint64_t seed) {
-    constexpr int64_t kLarge = int64_t{8} << 20;
-    for (nn::Parameter& p : loaded.model->parameters()) {
-      Tensor values;
-      if (shape_numel(p.shape) <= kLarge) {
-        values = loaded.family->initial(p, loaded.model->plan(), seed);
-      } else {
-        values = Tensor::empty(p.shape, Dtype::kF32);
-        float* out = values.data<float>();
-        for (int64_t i = 0; i < values.numel(); ++i)
-          out[i] = 0.02f * static_cast<float>((i * 2654435761u >> 8 & 255) - 128) / 128;
-      }
-      p.set(values, loaded.model->precision(), true);
-    }
-  }
-
-  void attach() {
-    std::vector<std::unique_ptr<nn::Method>> found;
-    for (auto& method : methods) {
-      try {
-        method->attach(loaded.model->sites());
-      } catch (const UsageError&) {
-        continue;
-      }
-      const int phases = static_cast<int>(method->phases().size());
-      for (int phase = 1; phase < phases; ++phase) method->begin_phase(phase);
-      method->bind(edits);
-      found.push_back(std::move(method));
-    }
-    methods = std::move(found);
-  }
-
-  void make_optimizer() {
-    std::vector<optim::Parameter> parameters;
-    auto add = [&](const nn::Trainable& t) { parameters.push_back({t.name, t.var, t.lr_scale, t.decays}); };
-    for (const auto& [site, edit] : edits.all()) {
-      for (const nn::Trainable& t : edit->trainables()) add(t);
-    }
-    for (const auto& method : methods) {
-      for (const nn::Trainable& t : method->base_trainables()) add(t);
-    }
-    if (!parameters.empty()) optimizer = std::make_unique<optim::AdamW>(std::move(parameters), optim::AdamWConfig());
-  }
-};
+/// What three quarters of the values exceed: of repeated measurements, one that nothing disturbed much.
+double lower_quartile(std::vector<double> values) {
+  if (values.empty()) return 0;
+  const auto at = values.begin() + static_cast<int64_t>(values.size() / 4);
+  std::nth_element(values.begin(), at, values.end());
+  return *at;
+}
 
 }  // namespace
 
-StepRates calibrate(const models::LoadedModel& model, const std::vector<MethodEntry>& entries,
-                    const CalibrationOptions& options) {
-  Probe probe(model, entries, options.seed);
-  const nn::LanguageModel& small = *probe.loaded.model;
-  const int64_t T = options.rows;
-  std::vector<int64_t> offsets;
-  for (int64_t s = 0; s <= options.segments; ++s) offsets.push_back(T * s / options.segments);
-  const Segments segments(offsets);
-  const Rng rng(options.seed, "calibrate");
-  std::vector<int32_t> ids(static_cast<size_t>(T));
-  for (size_t i = 0; i < ids.size(); ++i)
-    ids[i] = static_cast<int32_t>(rng.below(i, static_cast<uint32_t>(small.plan().vocabulary)));
-  nn::Context plain{.segments = &segments}, c{.segments = &segments, .edits = &probe.edits, .training = true};
-
-  StepRates best;
-  constexpr double kUnknown = std::numeric_limits<double>::infinity();
-  best.plain_forward = best.layer_forward = best.layer_backward = best.head = best.update = kUnknown;
-  const double token_layers = static_cast<double>(T * kProbeLayers);
+StepRates calibrate(Probe& probe, const std::vector<data::Batch>& batches, const CalibrationOptions& options) {
+  std::vector<double> plain_forward, plain_head, forward, backward, head, update;
   const auto begin = Clock::now();
-  for (int i = 0; i < 2 || since(begin) < options.seconds; ++i) {
-    auto start = Clock::now();
-    auto lap = [&](double& slot, double count) {
-      slot = std::min(slot, since(start) / count);
-      start = Clock::now();
-    };
-    {
-      NoGrad no_grad;
-      small.hidden(plain, ids);
-    }
-    lap(best.plain_forward, token_layers);
-    const Var h = small.hidden(c, ids);
-    lap(best.layer_forward, token_layers);
-    const nn::LossSum loss = small.loss(c, h, ids);
-    lap(best.head, static_cast<double>(T));
-    backward(loss.sum);
-    lap(best.layer_backward, token_layers);
-    if (!probe.optimizer) continue;
-    probe.optimizer->step(0);
-    for (const auto& method : probe.methods) method->after_step();
-    lap(best.update, static_cast<double>(probe.optimizer->trainable_count()));
+  for (size_t i = 0; i < 1 || since(begin) < options.seconds; ++i) {
+    const data::Batch& batch = batches[i % batches.size()];
+    const double token_layers = static_cast<double>(batch.rows() * probe.layers());
+    const double labelled = static_cast<double>(std::max<int64_t>(1, batch.labelled));
+    const StepLaps laps = probe.step(batch, options.recompute);
+    forward.push_back(laps.forward / token_layers);
+    backward.push_back(laps.backward / token_layers);
+    head.push_back(laps.head / labelled);
+    update.push_back(laps.update / static_cast<double>(std::max<int64_t>(1, probe.trainable_count())));
+    if (i % 4 != 0) continue;
+    const StepLaps plain = probe.plain(batch);
+    plain_forward.push_back(plain.forward / token_layers);
+    plain_head.push_back(plain.head / labelled);
   }
-  if (!probe.optimizer) best.update = 0;
-  return best;
+  return {.plain_forward = lower_quartile(std::move(plain_forward)),
+          .plain_head = lower_quartile(std::move(plain_head)),
+          .layer_forward = lower_quartile(std::move(forward)),
+          .layer_backward = lower_quartile(std::move(backward)),
+          .head = lower_quartile(std::move(head)),
+          .update = lower_quartile(std::move(update))};
 }
 
 }  // namespace molt::app

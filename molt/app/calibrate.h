@@ -5,8 +5,7 @@
 #include <cstdint>
 #include <vector>
 
-#include "molt/app/recipe.h"
-#include "molt/models/load.h"
+#include "molt/app/probe.h"
 
 namespace molt::app {
 
@@ -28,22 +27,20 @@ double product_error(Dtype compute);
 /// Seconds that the parts of a training step take, on all threads.
 struct StepRates {
   double plain_forward = 0;   ///< per token: a layer without edits, nothing kept for backward
+  double plain_head = 0;      ///< per labelled token: norm, logits and loss alone
   double layer_forward = 0;   ///< per token: a layer with its edits
   double layer_backward = 0;  ///< per token: a layer's gradients, of its input and of what trains in it
-  double head = 0;            ///< per labelled token: norm, logits, loss, and the gradient towards the last layer
-  double update = 0;          ///< per number that trains: AdamW, and packing what trains whole again
+  double head = 0;            ///< per labelled token: the same, and the gradient towards the last layer
+  double update = 0;          ///< per number that trains: norm of gradients, AdamW, packing what trains whole again
 };
 
 struct CalibrationOptions {
-  int64_t rows = 512;  ///< tokens in a step
-  int64_t segments = 4;
-  double seconds = 3;  ///< more where two steps alone take longer
-  uint64_t seed = 42;
+  bool recompute = false;
+  double seconds = 3;  ///< more where a step alone takes longer
 };
 
-/// Times steps of two layers made like the first of `model`, with weights at random and what `methods` would train
-/// there in their last phase. A method that finds no target in two layers is left out.
-StepRates calibrate(const models::LoadedModel& model, const std::vector<MethodEntry>& methods,
-                    const CalibrationOptions& options);
+/// Times steps of the probe on the batches in turn, which it must have seen before (the first step on a batch of a new
+/// size prepares kernels). Of each part the lower quartile, since other programs may run.
+StepRates calibrate(Probe& probe, const std::vector<data::Batch>& batches, const CalibrationOptions& options);
 
 }  // namespace molt::app

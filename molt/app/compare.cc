@@ -15,13 +15,6 @@ namespace {
 
 namespace fs = std::filesystem;
 
-/// One line of `compare:`.
-struct Variant {
-  std::string name, directory;
-  bool plain = false;  ///< method: none; the base is judged as it is
-  Recipe recipe;
-};
-
 /// "LoRA r=8" -> "lora-r-8".
 std::string slug(const std::string& name) {
   std::string out;
@@ -35,6 +28,8 @@ std::string slug(const std::string& name) {
   while (!out.empty() && out.back() == '-') out.pop_back();
   return out.empty() ? "variant" : out;
 }
+
+}  // namespace
 
 std::vector<Variant> read_variants(const std::string& path, const std::vector<std::string>& overrides,
                                    const std::vector<std::string>& only, std::string& output_dir) {
@@ -77,6 +72,8 @@ std::vector<Variant> read_variants(const std::string& path, const std::vector<st
   }
   return variants;
 }
+
+namespace {
 
 /// Judges the untouched base and leaves a result.json like a run's.
 void judge_plain(const Variant& v) {

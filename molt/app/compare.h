@@ -10,6 +10,18 @@
 
 namespace molt::app {
 
+/// One line of `compare:`.
+struct Variant {
+  std::string name, directory;
+  bool plain = false;  ///< method: none; the base is judged as it is
+  Recipe recipe;
+};
+
+/// The variants of a recipe file. `only`: their names; empty: all. Throws UsageError for a recipe without variants or a
+/// name that is none.
+std::vector<Variant> read_variants(const std::string& recipe, const std::vector<std::string>& overrides,
+                                   const std::vector<std::string>& only, std::string& output_dir);
+
 struct CompareResult {
   bool finished = false;
   train::ComparisonReport report;

@@ -4,6 +4,7 @@
 
 #include "molt/app/methods.h"
 #include "molt/base/error.h"
+#include "molt/base/format.h"
 #include "molt/device/cpu_info.h"
 
 namespace molt::app {
@@ -90,6 +91,7 @@ Recipe Recipe::from(YamlNode root, const std::string& name) {
     usage_error("evaluation.samples: must not be negative, is ", recipe.evaluation.samples);
   recipe.evaluation.generate.validate();
   recipe.precision();
+  recipe.most_memory();
   const std::string& saved = recipe.save_dtype;
   if (saved != "auto" && saved != "f32" && saved != "bf16")
     usage_error("save_dtype: expected auto, f32 or bf16, found '", saved, "'");
@@ -99,6 +101,14 @@ Recipe Recipe::from(YamlNode root, const std::string& name) {
 }
 
 nn::Precision Recipe::precision() const { return precision_from(base_dtype, compute); }
+
+int64_t Recipe::most_memory() const {
+  if (max_memory.empty()) return 0;
+  const std::optional<int64_t> bytes = parse_bytes(max_memory);
+  if (!bytes || *bytes < 1)
+    usage_error("max_memory: expected bytes, such as 2GiB, 1500MB or 2000000000, found '", max_memory, "'");
+  return *bytes;
+}
 
 OrderedJson Recipe::resolved() const {
   JsonWriter writer;

@@ -65,6 +65,7 @@ struct Recipe {
   std::string compute = "auto";
   std::string save_dtype = "auto";
   int64_t threads = 0;
+  std::string max_memory;
   bool scratch_given = false;
   ScratchConfig from_scratch;
   data::DataConfig data;
@@ -83,6 +84,8 @@ struct Recipe {
     v.field("compute", compute, "operands of products: auto (bf16 where the processor has it) | f32 | bf16");
     v.field("save_dtype", save_dtype, "a model that trained whole is written as: auto (the base's) | f32 | bf16");
     v.field("threads", threads, "0: every core this process may use");
+    v.field("max_memory", max_memory,
+            "most memory the run may take, such as 2GiB; recompute is switched on where it needs that (default: any)");
     v.group("from_scratch", from_scratch, "make a new model instead of loading one");
     v.group("data", data, "what to train and judge on");
     v.skip("method");
@@ -96,6 +99,8 @@ struct Recipe {
   static Recipe from(YamlNode root, const std::string& name);
 
   nn::Precision precision() const;
+  /// max_memory in bytes; 0: no limit.
+  int64_t most_memory() const;
   /// As resolved: every key with its value.
   OrderedJson resolved() const;
 };

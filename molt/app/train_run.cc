@@ -10,14 +10,14 @@
 
 #include "molt/app/adapter.h"
 #include "molt/app/merge.h"
-#include "molt/app/methods.h"
-#include "molt/app/workspace.h"
+#include "molt/app/plan.h"
+#include "molt/app/prepare.h"
 #include "molt/base/error.h"
 #include "molt/base/file.h"
 #include "molt/base/format.h"
 #include "molt/base/system.h"
-#include "molt/data/encoder.h"
 #include "molt/device/cpu_info.h"
+#include "molt/device/memory.h"
 #include "molt/io/fingerprint.h"
 #include "molt/train/metrics_log.h"
 #include "molt/train/progress.h"
@@ -28,45 +28,6 @@ namespace molt::app {
 namespace {
 
 namespace fs = std::filesystem;
-
-models::LoadedModel open_base(const Recipe& recipe) {
-  if (!recipe.scratch_given) return models::open_model(recipe.model, recipe.precision());
-  const ScratchConfig& s = recipe.from_scratch;
-  models::LoadedModel loaded;
-  loaded.family = &models::family_named(s.family);
-  nn::LanguageModelPlan plan;
-  plan.family = s.family;
-  plan.d_model = s.d_model;
-  const text::Tokenizer tokenizer = text::Tokenizer::load(recipe.tokenizer);
-  plan.vocabulary = (tokenizer.vocab_size() + 7) / 8 * 8;
-  nn::MambaConfig mixer;
-  mixer.d_model = s.d_model;
-  mixer.d_inner = s.expand * s.d_model;
-  mixer.d_state = s.d_state;
-  mixer.d_conv = s.d_conv;
-  mixer.dt_rank = (s.d_model + 15) / 16;
-  plan.layers.assign(static_cast<size_t>(s.layers), {mixer});
-  loaded.config = loaded.family->config(plan);
-  loaded.model = std::make_unique<nn::LanguageModel>(plan, recipe.precision());
-  return loaded;
-}
-
-bool trains_whole_model(const std::vector<std::unique_ptr<nn::Method>>& methods, const nn::LanguageModel& model) {
-  return methods.size() == 1 && methods[0]->name() == "full" &&
-         methods[0]->trainable_count() == model.parameter_count();
-}
-
-/// What the trainer would refuse, before there is a run directory.
-void check_methods(const std::vector<std::unique_ptr<nn::Method>>& methods) {
-  int with_phases = 0;
-  int64_t trainable = 0;
-  for (const auto& method : methods) {
-    with_phases += method->phases().size() > 1;
-    trainable += method->trainable_count();
-  }
-  if (with_phases > 1) usage_error("method: two methods with phases of their own cannot be combined");
-  if (trainable == 0) usage_error("method: nothing trains");
-}
 
 /// Throws UsageError naming the keys in which a run's recipe differs from the one it is to go on with.
 void check_recipe(const std::string& run_dir, const std::string& resolved) {
@@ -115,43 +76,22 @@ TrainRunResult run_training(const Recipe& recipe, const TrainRunOptions& options
   const auto say = [&](const std::string& text) {
     if (options.sink) options.sink(text + "\n");
   };
-  if (recipe.methods.empty()) usage_error("method: is missing; name one, such as {lora: {r: 8}}, sdt or full");
-  set_compute_threads(recipe.threads > 0 ? static_cast<int>(recipe.threads) : usable_cores());
-
   // Everything that can be wrong is found before the run directory is touched.
-  if (!recipe.data.train.empty()) check_judge(recipe);
-  models::LoadedModel base = open_base(recipe);
+  PreparedRun prepared = prepare_run(recipe, {.tty = options.tty, .width = options.width, .sink = options.sink});
+  train::TrainConfig training = recipe.training;
+  if (recipe.most_memory() > 0) training.recompute = fit_memory(recipe, prepared, say);
+  models::LoadedModel& base = prepared.base;
   nn::LanguageModel& model = *base.model;
-  auto methods = make_methods(recipe.methods, recipe.seed, model.precision().activation());
-  for (const auto& method : methods) method->declare(model.sites(), model.parameters());
-  const text::Tokenizer tokenizer = open_tokenizer(recipe.tokenizer, recipe.model, model.plan().vocabulary);
-  const data::Encoder encoder = data::load_encoder(recipe.tokenizer.empty() ? recipe.model : recipe.tokenizer);
-  data::LoadOptions load_options;
-  load_options.threads = compute_threads();
-  train::Progress progress(
-      {.sink = options.sink ? options.sink : [](std::string_view) {}, .tty = options.tty, .width = options.width});
-  bool tokenising = false;
-  load_options.progress = [&](const data::TokenProgress& at) {
-    const int64_t mebibyte = 1 << 20;
-    if (!std::exchange(tokenising, true))
-      progress.begin("tokenise (MiB)", std::max<int64_t>(1, at.bytes_total / mebibyte));
-    progress.update({.step = at.bytes_done / mebibyte});
-  };
-  const data::Data data = data::load_data(recipe.data, encoder, load_options);
-  if (tokenising) progress.finish();
-  if (!data.train) usage_error("data.train: is missing");
-  check_judge(recipe, data, encoder);
+  const auto& methods = prepared.methods;
+  const data::Data& data = prepared.data;
   if (recipe.scratch_given) {
     models::initialise_weights(base, recipe.seed);
   } else {
     models::load_weights(base);
   }
-  for (const auto& method : methods) method->attach(model.sites());
-  check_methods(methods);
+  attach_methods(methods, model);
+  trim_memory();  // what loading needed is not what training needs
 
-  data::BatchStream stream(data.train, {.batch_size = recipe.training.batch_size,
-                                        .tokens_per_batch = recipe.training.tokens_per_batch,
-                                        .seed = static_cast<uint64_t>(recipe.seed)});
   const std::string run_dir = recipe.output_dir;
   const std::string resolved = recipe.resolved().dump(2) + "\n";
   const bool begun = options.resume && train::RunDirectory::begun(run_dir);
@@ -159,6 +99,8 @@ TrainRunResult run_training(const Recipe& recipe, const TrainRunOptions& options
   const train::RunDirectory run =
       begun ? train::RunDirectory::open(run_dir) : train::RunDirectory::create(run_dir, resolved);
 
+  train::Progress progress(
+      {.sink = options.sink ? options.sink : [](std::string_view) {}, .tty = options.tty, .width = options.width});
   std::vector<nn::Method*> method_list;
   int64_t trainable = 0;
   for (const auto& method : methods) {
@@ -200,7 +142,7 @@ TrainRunResult run_training(const Recipe& recipe, const TrainRunOptions& options
   }
 
   const std::string identity = resolved + (base.checkpoint ? io::base_fingerprint(*base.checkpoint) : "");
-  train::Trainer trainer(model, method_list, stream, recipe.training, recipe.seed, &run, identity, hooks);
+  train::Trainer trainer(model, method_list, *prepared.stream, training, recipe.seed, &run, identity, hooks);
   const int64_t done = options.resume ? trainer.resume() : 0;
   const std::string log_path = run.metrics();
   log.emplace(done > 0 ? train::MetricsLog::resume(log_path, done) : train::MetricsLog::start(log_path));
@@ -237,10 +179,11 @@ TrainRunResult run_training(const Recipe& recipe, const TrainRunOptions& options
   train::RunReport& report = result.report;
   if (data.test || data.validation) {
     bool begun_judging = false;
-    result.judgement = judge({model, &trainer.edits()}, recipe, data, tokenizer, encoder, [&](int64_t at, int64_t of) {
-      if (!std::exchange(begun_judging, true)) progress.begin("judge", of);
-      progress.update({.step = at});
-    });
+    result.judgement = judge({model, &trainer.edits()}, recipe, data, prepared.tokenizer, prepared.encoder,
+                             [&](int64_t at, int64_t of) {
+                               if (!std::exchange(begun_judging, true)) progress.begin("judge", of);
+                               progress.update({.step = at});
+                             });
     progress.finish();
     record(train::EvalRecord{trained.steps, data.test ? "test" : "validation", result.judgement.scores});
   }

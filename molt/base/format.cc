@@ -91,6 +91,25 @@ std::string format_bytes(int64_t bytes) {
   return three_digits(size / 1024 / 1024 / 1024 / 1024) + " TiB";
 }
 
+std::optional<int64_t> parse_bytes(const std::string& text) {
+  double value = 0;
+  const char *begin = text.data(), *end = begin + text.size();
+  const auto [rest, error] = std::from_chars(begin, end, value);
+  if (error != std::errc() || !std::isfinite(value) || value < 0) return std::nullopt;
+  std::string unit;
+  for (const char* c = rest; c != end; ++c) {
+    if (*c != ' ') unit += static_cast<char>(std::tolower(static_cast<unsigned char>(*c)));
+  }
+  if (!unit.empty() && unit != "b") {
+    const size_t power = std::string("kmgt").find(unit[0]);
+    const std::string kind = unit.substr(1);
+    if (power == std::string::npos || (kind != "" && kind != "b" && kind != "ib")) return std::nullopt;
+    value *= std::pow(kind == "b" ? 1000 : 1024, static_cast<double>(power + 1));
+  }
+  if (value >= 9.2e18) return std::nullopt;
+  return static_cast<int64_t>(value);
+}
+
 std::string format_duration(double seconds) {
   if (!std::isfinite(seconds) || seconds < 0 || seconds > 1e12) return "?";
   if (seconds < 0.9995) return format_fixed(seconds * 1000, 0) + " ms";

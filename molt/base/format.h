@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 
 namespace molt {
@@ -24,6 +25,10 @@ std::string format_integer(int64_t value);
 
 /// Bytes in binary units: 3333333333 -> "3.10 GiB".
 std::string format_bytes(int64_t bytes);
+
+/// Bytes as people write them: "2GiB", "1.5 GB" (thousands), "800M" (as MiB), "2000000000". Nothing where it is none of
+/// these, negative, or more than 64 bits hold.
+std::optional<int64_t> parse_bytes(const std::string& text);
 
 /// Seconds as a length of time: 0.25 -> "250 ms", 42 -> "42 s", 252 -> "4 min 12 s", 5000 -> "1 h 23 min".
 std::string format_duration(double seconds);

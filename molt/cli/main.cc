@@ -103,6 +103,7 @@ int run(int argc, char** argv) {
       add_merge,      //
       add_logits,     //
       add_sites,      //
+      add_plan,       //
       add_doctor,     //
       add_reference,  //
       add_tokenizer,  //

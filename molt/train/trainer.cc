@@ -31,6 +31,27 @@ constexpr const char* kDamaged = "; remove this checkpoint to go on from the one
 
 }  // namespace
 
+int64_t steps_of(const nn::Phase& phase, const TrainConfig& config, const data::BatchStream& stream) {
+  if (phase.steps > 0) return phase.steps;
+  if (config.max_steps > 0) return config.max_steps;
+  const double whole = std::floor(config.num_train_epochs), part = config.num_train_epochs - whole;
+  const double batches = static_cast<double>(stream.steps_in(static_cast<int64_t>(whole))) +
+                         part * static_cast<double>(stream.steps_per_epoch(static_cast<int64_t>(whole)));
+  const double per_step = static_cast<double>(config.gradient_accumulation_steps);
+  return std::max<int64_t>(1, static_cast<int64_t>(std::ceil(batches / per_step)));
+}
+
+std::vector<nn::Phase> phases_of(const std::vector<nn::Method*>& methods) {
+  std::vector<nn::Phase> phases;
+  for (const nn::Method* method : methods) {
+    std::vector<nn::Phase> own = method->phases();
+    if (own.size() > 1 && phases.size() > 1)
+      usage_error("method: two methods with phases of their own cannot be combined");
+    if (own.size() > phases.size()) phases = std::move(own);
+  }
+  return phases;
+}
+
 struct Trainer::Impl {
   nn::LanguageModel& model;
   std::vector<nn::Method*> methods;
@@ -55,15 +76,7 @@ struct Trainer::Impl {
   int64_t best_step = -1;
   std::vector<io::NamedTensors> best = {};  // per method
 
-  int64_t steps_of(size_t i) const {
-    if (phases[i].steps > 0) return phases[i].steps;
-    if (config.max_steps > 0) return config.max_steps;
-    const double whole = std::floor(config.num_train_epochs), part = config.num_train_epochs - whole;
-    const double batches = static_cast<double>(stream.steps_in(static_cast<int64_t>(whole))) +
-                           part * static_cast<double>(stream.steps_per_epoch(static_cast<int64_t>(whole)));
-    const double per_step = static_cast<double>(config.gradient_accumulation_steps);
-    return std::max<int64_t>(1, static_cast<int64_t>(std::ceil(batches / per_step)));
-  }
+  int64_t steps_of(size_t i) const { return train::steps_of(phases[i], config, stream); }
 
   int64_t total() const {
     int64_t sum = 0;
@@ -361,12 +374,7 @@ Trainer::Trainer(nn::LanguageModel& model, std::vector<nn::Method*> methods, dat
                      .run_dir = run,
                      .identity = std::move(identity),
                      .hooks = std::move(hooks)}) {
-  for (const nn::Method* method : impl_->methods) {
-    const std::vector<nn::Phase> phases = method->phases();
-    if (phases.size() > 1 && impl_->phases.size() > 1)
-      usage_error("method: two methods with phases of their own cannot be combined");
-    if (phases.size() > impl_->phases.size()) impl_->phases = phases;
-  }
+  impl_->phases = phases_of(impl_->methods);
 }
 
 Trainer::~Trainer() = default;

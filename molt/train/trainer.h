@@ -39,6 +39,12 @@ struct TrainResult {
   double best_loss = 0;
 };
 
+/// The phases of a run: those of the method that has more than one, or a single one. Throws UsageError where two have.
+std::vector<nn::Phase> phases_of(const std::vector<nn::Method*>& methods);
+
+/// Optimizer steps that a phase takes.
+int64_t steps_of(const nn::Phase& phase, const TrainConfig& config, const data::BatchStream& stream);
+
 class Trainer {
  public:
   /// `run`: where checkpoints go; null: none are kept. `identity`: what must not change between a

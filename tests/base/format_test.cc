@@ -52,6 +52,17 @@ TEST(Format, Bytes) {
   EXPECT_EQ(format_bytes(150 << 20), "150 MiB");
 }
 
+TEST(Format, BytesAsPeopleWriteThem) {
+  EXPECT_EQ(parse_bytes("2000000000"), 2000000000);
+  EXPECT_EQ(parse_bytes("2GiB"), int64_t{2} << 30);
+  EXPECT_EQ(parse_bytes("1.5 GB"), 1500000000);
+  EXPECT_EQ(parse_bytes("800M"), int64_t{800} << 20);
+  EXPECT_EQ(parse_bytes("3 kib"), 3072);
+  EXPECT_EQ(parse_bytes("17 B"), 17);
+  for (const char* wrong : {"", "GiB", "-1", "2 GiBs", "two", "1e30", "nan", "inf", "5 furlongs"})
+    EXPECT_FALSE(parse_bytes(wrong)) << wrong;
+}
+
 TEST(Format, Times) {
   EXPECT_EQ(format_duration(0.25), "250 ms");
   EXPECT_EQ(format_duration(9.96), "10 s");

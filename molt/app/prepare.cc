@@ -1,0 +1,99 @@
+#include "molt/app/prepare.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "molt/app/judge.h"
+#include "molt/app/methods.h"
+#include "molt/app/workspace.h"
+#include "molt/base/error.h"
+#include "molt/base/system.h"
+#include "molt/data/encoder.h"
+#include "molt/device/cpu_info.h"
+#include "molt/train/progress.h"
+
+namespace molt::app {
+namespace {
+
+/// The model that a recipe makes from scratch.
+models::LoadedModel scratch_model(const Recipe& recipe) {
+  const ScratchConfig& s = recipe.from_scratch;
+  models::LoadedModel loaded;
+  loaded.family = &models::family_named(s.family);
+  nn::LanguageModelPlan plan;
+  plan.family = s.family;
+  plan.d_model = s.d_model;
+  const text::Tokenizer tokenizer = text::Tokenizer::load(recipe.tokenizer);
+  plan.vocabulary = (tokenizer.vocab_size() + 7) / 8 * 8;
+  nn::MambaConfig mixer;
+  mixer.d_model = s.d_model;
+  mixer.d_inner = s.expand * s.d_model;
+  mixer.d_state = s.d_state;
+  mixer.d_conv = s.d_conv;
+  mixer.dt_rank = (s.d_model + 15) / 16;
+  plan.layers.assign(static_cast<size_t>(s.layers), {mixer});
+  loaded.config = loaded.family->config(plan);
+  loaded.model = std::make_unique<nn::LanguageModel>(plan, recipe.precision());
+  return loaded;
+}
+
+data::Data load_data(const Recipe& recipe, const data::Encoder& encoder, const PrepareOptions& options) {
+  train::Progress progress(
+      {.sink = options.sink ? options.sink : [](std::string_view) {}, .tty = options.tty, .width = options.width});
+  bool tokenising = false;
+  data::LoadOptions load_options;
+  load_options.threads = compute_threads();
+  load_options.progress = [&](const data::TokenProgress& at) {
+    const int64_t mebibyte = 1 << 20;
+    if (!std::exchange(tokenising, true))
+      progress.begin("tokenise (MiB)", std::max<int64_t>(1, at.bytes_total / mebibyte));
+    progress.update({.step = at.bytes_done / mebibyte});
+  };
+  data::Data data = data::load_data(recipe.data, encoder, load_options);
+  if (tokenising) progress.finish();
+  return data;
+}
+
+}  // namespace
+
+PreparedRun prepare_run(const Recipe& recipe, const PrepareOptions& options) {
+  if (recipe.methods.empty()) usage_error("method: is missing; name one, such as {lora: {r: 8}}, sdt or full");
+  set_compute_threads(recipe.threads > 0 ? static_cast<int>(recipe.threads) : usable_cores());
+  if (!recipe.data.train.empty()) check_judge(recipe);
+  models::LoadedModel base = recipe.scratch_given ? scratch_model(recipe)
+                             : options.outline    ? models::open_outline(recipe.model, recipe.precision())
+                                                  : models::open_model(recipe.model, recipe.precision());
+  nn::LanguageModel& model = *base.model;
+  auto methods = make_methods(recipe.methods, static_cast<uint64_t>(recipe.seed), model.precision().activation());
+  for (const auto& method : methods) method->declare(model.sites(), model.parameters());
+  text::Tokenizer tokenizer = open_tokenizer(recipe.tokenizer, recipe.model, model.plan().vocabulary);
+  data::Encoder encoder = data::load_encoder(recipe.tokenizer.empty() ? recipe.model : recipe.tokenizer);
+  data::Data data = load_data(recipe, encoder, options);
+  if (!data.train) usage_error("data.train: is missing");
+  check_judge(recipe, data, encoder);
+  auto stream = std::make_unique<data::BatchStream>(
+      data.train, data::BatchOptions{.batch_size = recipe.training.batch_size,
+                                     .tokens_per_batch = recipe.training.tokens_per_batch,
+                                     .seed = static_cast<uint64_t>(recipe.seed)});
+  return {std::move(base),    std::move(methods), std::move(tokenizer),
+          std::move(encoder), std::move(data),    std::move(stream)};
+}
+
+void attach_methods(const std::vector<std::unique_ptr<nn::Method>>& methods, const nn::LanguageModel& model) {
+  int with_phases = 0;
+  int64_t trainable = 0;
+  for (const auto& method : methods) {
+    method->attach(model.sites());
+    with_phases += method->phases().size() > 1;
+    trainable += method->trainable_count();
+  }
+  if (with_phases > 1) usage_error("method: two methods with phases of their own cannot be combined");
+  if (trainable == 0) usage_error("method: nothing trains");
+}
+
+bool trains_whole_model(const std::vector<std::unique_ptr<nn::Method>>& methods, const nn::LanguageModel& model) {
+  return methods.size() == 1 && methods[0]->name() == "full" &&
+         methods[0]->trainable_count() == model.parameter_count();
+}
+
+}  // namespace molt::app

@@ -1,0 +1,43 @@
+// From a recipe to all that a run starts from, weights aside. Whatever can be wrong with model, tokenizer, data or
+// methods is found here, before anything is written and before a weight is read.
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <string_view>
+#include <vector>
+
+#include "molt/app/recipe.h"
+#include "molt/data/load.h"
+#include "molt/models/load.h"
+#include "molt/nn/method.h"
+#include "molt/text/tokenizer.h"
+
+namespace molt::app {
+
+struct PrepareOptions {
+  bool outline = false;  ///< a model directory with config.json alone will do
+  bool tty = false;
+  int width = 80;
+  std::function<void(std::string_view)> sink = {};  ///< progress of tokenising; may be empty
+};
+
+struct PreparedRun {
+  models::LoadedModel base;                          ///< without weights
+  std::vector<std::unique_ptr<nn::Method>> methods;  ///< declared, not attached
+  text::Tokenizer tokenizer;
+  data::Encoder encoder;
+  data::Data data;
+  std::unique_ptr<data::BatchStream> stream;  ///< of data.train
+};
+
+/// Throws UsageError. Sets the number of threads.
+PreparedRun prepare_run(const Recipe& recipe, const PrepareOptions& options);
+
+/// Attaches methods to the model; what the trainer would refuse is refused here. Throws UsageError.
+void attach_methods(const std::vector<std::unique_ptr<nn::Method>>& methods, const nn::LanguageModel& model);
+
+/// Whether the methods train every number of the base, so that the product is a model and no adapter.
+bool trains_whole_model(const std::vector<std::unique_ptr<nn::Method>>& methods, const nn::LanguageModel& model);
+
+}  // namespace molt::app
