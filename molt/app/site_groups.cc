@@ -50,7 +50,8 @@ TargetMatch explain_target(models::LoadedModel& loaded, const std::string& targe
   using Kind = nn::SiteKind;
   TargetMatch match;
   match.targets = nn::match_target(
-      model.sites(), target, {Kind::kLinear, Kind::kConv, Kind::kEmbedding, Kind::kParam, Kind::kTap, Kind::kState});
+      model.sites(), target,
+      {Kind::kLinear, Kind::kConv, Kind::kEmbedding, Kind::kParam, Kind::kTap, Kind::kState, Kind::kPrefix});
   // The methods themselves say whether they can act there.
   try {
     peft::LoraConfig config;

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <utility>
+#include <vector>
 
 #include "molt/autograd/tape.h"
 
@@ -12,20 +13,28 @@ namespace detail {
 template <class F>
 class RecomputeRecord final : public TapeRecord {
  public:
-  RecomputeRecord(F f, Tensor x, bool x_needs_grad) : f_(std::move(f)), x_(std::move(x)), x_needs_grad_(x_needs_grad) {}
+  RecomputeRecord(F f, const std::vector<Var>& xs) : f_(std::move(f)) {
+    for (const Var& x : xs) {
+      xs_.push_back(x.value());
+      inputs.push_back(x.node());
+    }
+  }
   const char* name() const override { return "recompute"; }
   void run_backward() override {
     const auto node = outputs[0].lock();
     Tensor dy = node ? take_grad(*node) : Tensor();
     if (!dy.defined()) return;
-    const Var x = x_needs_grad_ ? Var::leaf(x_) : Var(x_);
+    std::vector<Var> xs;
+    for (size_t i = 0; i < xs_.size(); ++i) xs.push_back(inputs[i] ? Var::leaf(xs_[i]) : Var(xs_[i]));
     Var y;
     {
       Recording recording;
-      y = f_(x);
+      y = f_(xs);
     }
     backward(y, std::move(dy));
-    if (x_needs_grad_ && x.grad().defined()) give_grad(*inputs[0], x.grad());
+    for (size_t i = 0; i < xs_.size(); ++i) {
+      if (inputs[i] && xs[i].grad().defined()) give_grad(*inputs[i], xs[i].grad());
+    }
   }
 
  private:
@@ -36,8 +45,7 @@ class RecomputeRecord final : public TapeRecord {
     bool before;
   };
   F f_;
-  Tensor x_;
-  bool x_needs_grad_;
+  std::vector<Tensor> xs_;
 };
 
 bool exchange_grad_enabled(bool enabled);
@@ -50,19 +58,22 @@ RecomputeRecord<F>::Recording::~Recording() {
 
 }  // namespace detail
 
-/// y = f(x) for f: Var -> Var, keeping only x. `trains`: something inside f, beside x, needs a gradient.
+/// y = f(xs) for f: vector of Vars (undefined ones stay so) -> Var, keeping only xs. `trains`: something inside f,
+/// beside xs, needs a gradient.
 template <class F>
-Var recompute(F f, const Var& x, bool trains) {
-  const bool x_needs_grad = x.needs_grad();
-  if (!grad_enabled() || (!trains && !x_needs_grad)) return f(x);
+Var recompute(F f, const std::vector<Var>& xs, bool trains) {
+  bool needed = trains;
+  for (const Var& x : xs) needed = needed || x.needs_grad();
+  if (!grad_enabled() || !needed) return f(xs);
   Tensor value;
   {
     NoGrad no_grad;
-    value = f(Var(x.value())).value();
+    std::vector<Var> constants;
+    for (const Var& x : xs) constants.push_back(x.detach());
+    value = f(constants).value();
   }
-  auto record = std::make_shared<detail::RecomputeRecord<F>>(std::move(f), x.value(), x_needs_grad);
+  auto record = std::make_shared<detail::RecomputeRecord<F>>(std::move(f), xs);
   record->sequence = detail::next_sequence();
-  record->inputs = {x.node()};
   auto node = detail::output_node(value, record);
   return Var(std::move(value), std::move(node));
 }

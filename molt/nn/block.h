@@ -18,6 +18,9 @@ struct BlockCarry {
 /// One per layer.
 using Carry = std::vector<BlockCarry>;
 
+/// The carry of one segment, for `segments` of them: all go on from the same place. Differentiable.
+BlockCarry repeat_carry(const BlockCarry& carry, int64_t segments);
+
 class Block {
  public:
   virtual ~Block() = default;

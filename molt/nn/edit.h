@@ -25,10 +25,20 @@ struct Context {
   bool recompute = false;          ///< keep only each layer's input for the backward pass
 };
 
+/// What a block has computed so far: an edit at one of its taps may read the rest. Undefined where it is yet to come.
+struct Activations {
+  Var x;     ///< (T, E): what goes into the scan, after convolution and SiLU
+  Var z;     ///< (T, E): the gate, before its SiLU
+  Var dt;    ///< (T, E): time steps before softplus
+  Var B, C;  ///< (T, N)
+};
+
 /// What an edit may see at its site.
 struct EditContext {
   const Context& run;
   const Site& site;
+  const Var* input = nullptr;         ///< Linear, Conv: x as it came, before any change_input
+  const Activations* seen = nullptr;  ///< Tap
 };
 
 /// A tensor that trains. `name` is its path; it keys checkpoints and adapters.
@@ -53,10 +63,15 @@ class Edit {
   virtual Var change_output(const EditContext&, const Var& y) const { return y; }
   /// Param (and Conv's weight): the value the part computes with.
   virtual Var change_param(const EditContext&, const Var& p) const { return p; }
+  /// Param: further columns beside the value, after every change of it.
+  virtual Var widen_param(const EditContext&, const Var& p) const { return p; }
   /// Linear, Conv: the bias the part computes with; undefined where there is none.
   virtual Var change_bias(const EditContext&, const Var& b) const { return b; }
-  /// State: initial state for S segments, (S, …); undefined for zeros.
+  /// State: initial state for S segments, (S, …); undefined for zeros. Several add up.
   virtual Var initial_state(const EditContext&, int64_t /*segments*/) const { return {}; }
+  /// Embedding, Prefix: rows (M, D) that stand before every segment; undefined for none. They are run once per pass,
+  /// and every segment goes on from there: with blocks that only look back, that is the same.
+  virtual Var rows_before(const EditContext&) const { return {}; }
   /// Folds the edit into the dense f32 weight of its site. Throws UsageError where the method cannot be merged.
   virtual void merge(const Site& site, const Tensor& weight) const;
   /// The same for the site's bias, where it has one.

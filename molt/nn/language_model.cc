@@ -47,13 +47,22 @@ Var LanguageModel::hidden(const Context& c, const std::vector<int32_t>& ids, con
   MOLT_CHECK(c.segments && c.segments->tokens() == static_cast<int64_t>(ids.size()), "model: segments cover ",
              c.segments ? c.segments->tokens() : 0, " rows of ", ids.size());
   if (out) out->resize(layers_.size());
+  Carry started;
+  if (!in) {
+    started = start(c);
+    if (!started.empty()) in = &started;
+  }
   Var h = embeddings_(c, ids, precision_.activation());
   for (size_t i = 0; i < layers_.size(); ++i) {
     const BlockCarry* from = in ? &(*in)[i] : nullptr;
     const Layer& layer = layers_[i];
     if (OpObserver* observer = OpObserver::current()) observer->layer = static_cast<int>(i);
-    if (c.recompute && !from && !out && grad_enabled()) {
-      h = molt::recompute([c, &layer](const Var& x) { return layer(c, x, nullptr, nullptr); }, h,
+    if (c.recompute && !out && grad_enabled()) {
+      const auto again = [c, &layer, carried = from != nullptr](const std::vector<Var>& x) {
+        const BlockCarry carry{.conv = x[1], .ssm = x[2]};
+        return layer(c, x[0], carried ? &carry : nullptr, nullptr);
+      };
+      h = molt::recompute(again, {h, from ? from->conv : Var(), from ? from->ssm : Var()},
                           layer_trains(c, parameters_, static_cast<int>(i)));
     } else {
       h = layer(c, h, from, out ? &(*out)[i] : nullptr);
@@ -61,6 +70,22 @@ Var LanguageModel::hidden(const Context& c, const std::vector<int32_t>& ids, con
   }
   if (OpObserver* observer = OpObserver::current()) observer->layer = static_cast<int>(layers_.size());
   return h;
+}
+
+Carry LanguageModel::start(const Context& c) const {
+  Carry carry;
+  for (const Var& rows : embeddings_.rows_before(c)) {
+    const Segments one = Segments::one(rows.value().rows());
+    Context once = c;
+    once.segments = &one;
+    const Carry before = carry;
+    carry.assign(layers_.size(), {});
+    Var h = rows;
+    for (size_t i = 0; i < layers_.size(); ++i)
+      h = layers_[i](once, h, before.empty() ? nullptr : &before[i], &carry[i]);
+  }
+  for (BlockCarry& layer : carry) layer = repeat_carry(layer, c.segments->count());
+  return carry;
 }
 
 Var LanguageModel::logits(const Context& c, const Var& hidden, const std::vector<int64_t>& rows) const {

@@ -53,6 +53,10 @@ class LanguageModel {
   /// ids (T) -> residual stream after the last layer (T, D). `in`: carry per layer or null; `out`: filled if not null.
   Var hidden(const Context& c, const std::vector<int32_t>& ids, const Carry* in = nullptr, Carry* out = nullptr) const;
 
+  /// Where segments start from if learned rows stand before their first token (prompt tuning), for all segments of `c`;
+  /// empty if there are none. hidden() does this itself where it is given no carry.
+  Carry start(const Context& c) const;
+
   /// Chosen rows of hidden() -> logits (rows, V).
   Var logits(const Context& c, const Var& hidden, const std::vector<int64_t>& rows) const;
 

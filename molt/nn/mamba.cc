@@ -1,5 +1,6 @@
 #include "molt/nn/mamba.h"
 
+#include "molt/ops/concat_columns.h"
 #include "molt/ops/scan.h"
 
 namespace molt::nn {
@@ -16,6 +17,7 @@ MambaMixer::MambaMixer(const Scope& s, const MambaConfig& c)
       out_proj_(s, "out_proj", c.d_inner, c.d_model, {}, c.proj_bias),
       conv0_(s.as_ssm(), "conv0", {c.d_conv - 1, c.d_inner}),
       h0_(s.as_ssm(), "h0", {c.d_inner, c.d_state}),
+      prefix_(s, "prefix", c.d_model),
       x_(s.as_ssm(), "tap.x", c.d_inner),
       z_(s.as_ssm(), "tap.z", c.d_inner),
       dt_(s.as_ssm(), "tap.dt", c.d_inner),
@@ -24,24 +26,49 @@ MambaMixer::MambaMixer(const Scope& s, const MambaConfig& c)
       y_(s.as_ssm(), "tap.y", c.d_inner) {}
 
 Var MambaMixer::forward(const Context& c, const Var& u, const BlockCarry* in, BlockCarry* out) const {
+  if (!in) {
+    if (const std::vector<Var> prefixes = prefix_(c); !prefixes.empty()) {
+      const BlockCarry start = after(c, prefixes);
+      return advance(c, u, &start, out, true);
+    }
+  }
+  return advance(c, u, in, out, true);
+}
+
+BlockCarry MambaMixer::after(const Context& c, const std::vector<Var>& prefixes) const {
+  BlockCarry carry;
+  Context once = c;
+  for (const Var& rows : prefixes) {
+    const Segments one = Segments::one(rows.value().rows());
+    const BlockCarry before = carry;
+    once.segments = &one;
+    advance(once, rows, before.ssm.defined() ? &before : nullptr, &carry, false);
+  }
+  return repeat_carry(carry, c.segments->count());
+}
+
+Var MambaMixer::advance(const Context& c, const Var& u, const BlockCarry* in, BlockCarry* out, bool want_y) const {
   const int64_t E = config_.d_inner, N = config_.d_state, R = config_.dt_rank;
+  Activations seen;
   const Var xz = in_proj_(c, u);
-  const Var z = z_(c, xz.columns(E, E));
+  const Var z = seen.z = z_(c, xz.columns(E, E), seen);
 
   const Var tail = in && in->conv.defined() ? in->conv : conv0_(c);
   const ops::ConvResult conv = conv1d_(c, xz.columns(0, E), tail, out != nullptr);
-  const Var x = x_(c, conv.y);
+  const Var x = seen.x = x_(c, conv.y, seen);
 
   const Var dbc = x_proj_(c, x);
-  const Var dt = dt_(c, dt_proj_(c, dbc.columns(0, R)));
-  const Var B = B_(c, dbc.columns(R, N)), C = C_(c, dbc.columns(R + N, N));
+  const Var dt = seen.dt = dt_(c, dt_proj_(c, dbc.columns(0, R)), seen);
+  const Var B = seen.B = B_(c, dbc.columns(R, N), seen);
+  const Var C = seen.C = C_(c, dbc.columns(R + N, N), seen);
 
-  const Var h0 = in && in->ssm.defined() ? in->ssm : h0_(c);
-  const ops::ScanResult scan =
-      ops::selective_scan({.x = x, .dt = dt, .A_log = A_log_(c), .B = B, .C = C, .D = D_(c), .z = z, .h0 = h0},
-                          *c.segments, out != nullptr);
+  const Var A_log = A_log_(c);
+  Var h0 = in && in->ssm.defined() ? in->ssm : h0_(c);
+  if (h0.defined()) h0 = ops::pad_columns(h0, A_log.value().cols());  // states that a method has added start from zero
+  const ops::ScanResult scan = ops::selective_scan(
+      {.x = x, .dt = dt, .A_log = A_log, .B = B, .C = C, .D = D_(c), .z = z, .h0 = h0}, *c.segments, out != nullptr);
   if (out) *out = {.conv = conv.tail, .ssm = scan.state};
-  return out_proj_(c, y_(c, scan.y));
+  return want_y ? out_proj_(c, y_(c, scan.y, seen)) : Var();
 }
 
 }  // namespace molt::nn

@@ -22,6 +22,11 @@ class MambaMixer final : public Block {
   Var forward(const Context& c, const Var& u, const BlockCarry* in, BlockCarry* out) const override;
 
  private:
+  /// forward() without looking for a prefix. Where `want_y` is not set, only `out` is of interest.
+  Var advance(const Context& c, const Var& u, const BlockCarry* in, BlockCarry* out, bool want_y) const;
+  /// Where every segment starts from if learned rows stand before them.
+  BlockCarry after(const Context& c, const std::vector<Var>& prefixes) const;
+
   MambaConfig config_;
   Linear in_proj_;
   Conv conv1d_;
@@ -29,6 +34,7 @@ class MambaMixer final : public Block {
   Param A_log_, D_;
   Linear out_proj_;
   State conv0_, h0_;
+  Prefix prefix_;
   Tap x_, z_, dt_, B_, C_, y_;
 };
 

@@ -3,6 +3,7 @@
 #include "molt/base/error.h"
 #include "molt/ops/embedding.h"
 #include "molt/ops/linear.h"
+#include "molt/ops/scatter_entries.h"
 
 namespace molt::nn {
 namespace {
@@ -19,8 +20,22 @@ Var edited_bias(const Context& c, const Site* site, const Parameter* bias) {
 }
 
 Var edited_param(const Context& c, const Site* site, Var value) {
-  for (const auto& edit : edits_at(c, site)) value = edit->change_param({c, *site}, value);
+  const auto& edits = edits_at(c, site);
+  for (const auto& edit : edits) value = edit->change_param({c, *site}, value);
+  for (const auto& edit : edits) value = edit->widen_param({c, *site}, value);
   return value;
+}
+
+std::vector<Var> rows_of_edits(const Context& c, const Site* site) {
+  std::vector<Var> all;
+  for (const auto& edit : edits_at(c, site)) {
+    const Var rows = edit->rows_before({c, *site});
+    if (!rows.defined()) continue;
+    MOLT_CHECK(rows.value().rank() == 2 && rows.value().cols() == site->shape.back(), site->path, ": rows of shape ",
+               shape_str(rows.value().shape()), " before segments of width ", site->shape.back());
+    all.push_back(rows);
+  }
+  return all;
 }
 
 }  // namespace
@@ -92,7 +107,7 @@ Linear::Linear(const Scope& scope, const std::string& name, Parameter& shared) :
 
 Var Linear::operator()(const Context& c, const Var& x) const {
   const auto& edits = edits_at(c, site_);
-  const EditContext e{c, *site_};
+  const EditContext e{c, *site_, &x};
   Var in = x;
   for (const auto& edit : edits) in = edit->change_input(e, in);
   Var y = ops::linear(in, weight_->packed, weight_->trained ? weight_->var : Var(), edited_bias(c, site_, bias_));
@@ -109,7 +124,7 @@ Conv::Conv(const Scope& scope, const std::string& name, int64_t channels, int64_
 
 ops::ConvResult Conv::operator()(const Context& c, const Var& x, const Var& tail, bool want_tail) const {
   const auto& edits = edits_at(c, site_);
-  const EditContext e{c, *site_};
+  const EditContext e{c, *site_, &x};
   Var in = x;
   for (const auto& edit : edits) in = edit->change_input(e, in);
   const Var weight = edited_param(c, site_, weight_->var);
@@ -134,6 +149,8 @@ Var Embedding::operator()(const Context& c, const std::vector<int32_t>& ids, Dty
   return y;
 }
 
+std::vector<Var> Embedding::rows_before(const Context& c) const { return rows_of_edits(c, site_); }
+
 Param::Param(const Scope& scope, const std::string& name, Shape shape) {
   value_ = &scope.parameter(name, shape);
   site_ = &scope.site(name, SiteKind::kParam, std::move(shape), {}, value_);
@@ -144,8 +161,8 @@ Var Param::operator()(const Context& c) const { return edited_param(c, site_, va
 Tap::Tap(const Scope& scope, const std::string& name, int64_t width)
     : site_(&scope.site(name, SiteKind::kTap, {width})) {}
 
-Var Tap::operator()(const Context& c, Var x) const {
-  for (const auto& edit : edits_at(c, site_)) x = edit->change_output({c, *site_}, x);
+Var Tap::operator()(const Context& c, Var x, const Activations& seen) const {
+  for (const auto& edit : edits_at(c, site_)) x = edit->change_output({c, *site_, nullptr, &seen}, x);
   return x;
 }
 
@@ -153,11 +170,17 @@ State::State(const Scope& scope, const std::string& name, Shape per_segment)
     : site_(&scope.site(name, SiteKind::kState, std::move(per_segment))) {}
 
 Var State::operator()(const Context& c) const {
+  Var sum;
   for (const auto& edit : edits_at(c, site_)) {
-    Var state = edit->initial_state({c, *site_}, c.segments->count());
-    if (state.defined()) return state;
+    const Var state = edit->initial_state({c, *site_}, c.segments->count());
+    if (state.defined()) sum = sum.defined() ? ops::add_param(sum, state) : state;
   }
-  return {};
+  return sum;
 }
+
+Prefix::Prefix(const Scope& scope, const std::string& name, int64_t width)
+    : site_(&scope.site(name, SiteKind::kPrefix, {width})) {}
+
+std::vector<Var> Prefix::operator()(const Context& c) const { return rows_of_edits(c, site_); }
 
 }  // namespace molt::nn

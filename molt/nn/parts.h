@@ -74,6 +74,8 @@ class Embedding {
   Embedding() = default;
   Embedding(const Scope& scope, const std::string& name, int64_t vocabulary, int64_t width);
   Var operator()(const Context& c, const std::vector<int32_t>& ids, Dtype out) const;
+  /// Learned rows before every segment, in attach order; mostly none.
+  std::vector<Var> rows_before(const Context& c) const;
   Parameter& parameter() const { return *table_; }
 
  private:
@@ -98,7 +100,8 @@ class Tap {
  public:
   Tap() = default;
   Tap(const Scope& scope, const std::string& name, int64_t width);
-  Var operator()(const Context& c, Var x) const;
+  /// `seen`: what the block has computed so far.
+  Var operator()(const Context& c, Var x, const Activations& seen) const;
 
  private:
   const Site* site_ = nullptr;
@@ -111,6 +114,18 @@ class State {
   State(const Scope& scope, const std::string& name, Shape per_segment);
   /// (S, …) or undefined for zeros.
   Var operator()(const Context& c) const;
+
+ private:
+  const Site* site_ = nullptr;
+};
+
+/// Rows of a block's input that stand before every segment: none unless a method brings some.
+class Prefix {
+ public:
+  Prefix() = default;
+  Prefix(const Scope& scope, const std::string& name, int64_t width);
+  /// (M, D) each, in attach order.
+  std::vector<Var> operator()(const Context& c) const;
 
  private:
   const Site* site_ = nullptr;

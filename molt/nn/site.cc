@@ -31,7 +31,7 @@ std::string suggestions(const SiteTable& sites, const std::string& target, const
 }  // namespace
 
 const char* site_kind_name(SiteKind kind) {
-  static constexpr const char* kNames[] = {"linear", "conv", "embedding", "param", "tap", "state"};
+  static constexpr const char* kNames[] = {"linear", "conv", "embedding", "param", "tap", "state", "prefix"};
   return kNames[static_cast<int>(kind)];
 }
 

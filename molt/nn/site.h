@@ -12,7 +12,7 @@ namespace molt::nn {
 
 struct Parameter;
 
-enum class SiteKind { kLinear, kConv, kEmbedding, kParam, kTap, kState };
+enum class SiteKind { kLinear, kConv, kEmbedding, kParam, kTap, kState, kPrefix };
 
 /// "linear", "conv", …
 const char* site_kind_name(SiteKind kind);
@@ -27,11 +27,11 @@ struct Site {
   int id = 0;
   std::string path;
   SiteKind kind = SiteKind::kParam;
-  /// Linear (out, in), Conv (E, K), Embedding (V, D), Param: its own; Tap (width); State: per segment.
+  /// Linear (out, in), Conv (E, K), Embedding (V, D), Param: its own; Tap, Prefix (width); State: per segment.
   Shape shape;
   std::vector<Slice> slices;
   int layer = -1;                        ///< -1: outside the layers
-  const Parameter* parameter = nullptr;  ///< what the part holds; null for taps and states
+  const Parameter* parameter = nullptr;  ///< what the part holds; null for taps, states, prefixes
   const Parameter* bias = nullptr;       ///< a linear's or convolution's bias, if it has one
   bool ssm = false;                      ///< belongs to the state-space part (the paper's "SSM module")
 };
