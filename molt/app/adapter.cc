@@ -81,7 +81,7 @@ std::vector<std::string> save_adapter(const std::string& directory, const std::v
   std::vector<io::NamedTensors> states;
   for (const nn::Method* method : methods) {
     entries.push_back(method->config_json());
-    states.push_back(method->state());
+    states.push_back(method->adapter_state());
   }
   const std::vector<bool> clashes = clashing(states);
   for (size_t m = 0; m < methods.size(); ++m) {

@@ -76,7 +76,10 @@ void write_merged(const models::LoadedModel& loaded, const nn::EditSet& edits, c
   // Every edit must have a weight to go into.
   for (const auto& [id, edit] : edits.all()) {
     const nn::Site& site = model.sites().all()[static_cast<size_t>(id)];
-    if (!site.parameter) usage_error(site.path, ": holds no weight that an edit could be folded into");
+    if (!site.parameter) {
+      edit->merge(site, {});  // says why it cannot
+      usage_error(site.path, ": holds no weight that an edit could be folded into");
+    }
     if (model.plan().tied_head && site.parameter->lookup && site.kind == nn::SiteKind::kLinear)
       usage_error(site.path, ": shares its weight with the embedding; merging would change both");
   }

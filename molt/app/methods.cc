@@ -5,9 +5,15 @@
 
 #include "molt/base/error.h"
 #include "molt/base/near.h"
+#include "molt/peft/additional_scan.h"
 #include "molt/peft/full.h"
+#include "molt/peft/initial_state.h"
 #include "molt/peft/lora.h"
+#include "molt/peft/prefix.h"
+#include "molt/peft/prompt.h"
+#include "molt/peft/residual.h"
 #include "molt/peft/sdt.h"
+#include "molt/peft/state_offset.h"
 
 namespace molt::app {
 namespace {
@@ -58,9 +64,9 @@ MethodKind kind() {
 
 const std::vector<MethodKind>& kinds() {
   static const std::vector<MethodKind> kAll = {
-      kind<peft::Lora>(),
-      kind<peft::Sdt>(),
-      kind<peft::Full>(),
+      kind<peft::Lora>(),        kind<peft::Sdt>(),          kind<peft::Full>(),         kind<peft::InitialState>(),
+      kind<peft::StateOffset>(), kind<peft::PrefixTuning>(), kind<peft::PromptTuning>(), kind<peft::AdditionalScan>(),
+      kind<peft::Residual>(),
   };
   return kAll;
 }

@@ -62,6 +62,9 @@ class Method {
   virtual void begin_phase(int /*phase*/) {}
   /// What an adapter must hold beyond its config: tensors by name, to be read back by load().
   virtual std::vector<std::pair<std::string, Tensor>> state() const = 0;
+  /// What an adapter keeps of it once training is over: less where something only made training easier. load_state()
+  /// reads both.
+  virtual std::vector<std::pair<std::string, Tensor>> adapter_state() const { return state(); }
   virtual void load_state(const std::vector<std::pair<std::string, Tensor>>& tensors) = 0;
   /// The method's options, in the words of its recipe entry; enough to build it again.
   virtual Json config_json() const = 0;

@@ -21,6 +21,8 @@ class TargetEdit : public nn::Edit {
   virtual std::vector<std::pair<std::string, Tensor>> tensors() const;
   /// After the tensors changed, by the optimizer or by reading back.
   virtual void refresh() {}
+  /// Back to the initial values: a new phase of training begins.
+  virtual void reset() {}
 
  protected:
   std::string name_of(const std::string& tensor) const { return target_.label() + "." + tensor; }
@@ -47,6 +49,10 @@ class EditMethod : public Configured<C> {
   }
   void after_step() override {
     for (const auto& edit : edits_) edit->refresh();
+  }
+  void begin_phase(int phase) override {
+    if (phase == 0) return;
+    for (const auto& edit : edits_) edit->reset();
   }
   std::vector<std::pair<std::string, Tensor>> state() const override { return edits_state(edits_); }
   void load_state(const std::vector<std::pair<std::string, Tensor>>& tensors) override { load_edits(edits_, tensors); }

@@ -51,6 +51,9 @@ std::vector<Row> rows() {
       return std::make_unique<peft::Sdt>(peft::SdtConfig{.freeze_channels = 0.99, .freeze_states = states}, dtype);
     };
   };
+  const auto states = [](const std::vector<std::string>& targets) {
+    return testing::with<peft::InitialState>({.target_modules = targets});
+  };
   return {
       {"lora_all",
        {r(8, joined(joined(kInOut, kX), {"dt_proj"}))},
@@ -90,6 +93,36 @@ std::vector<Row> rows() {
        {sdt(0.95), r(8, {"out_proj"})},
        {24 * 15 * 33 + 442368, 48 * 41 * 33 + 2359296, 64 * 51 * 33 + 3932160},
        {0.351, 0.177, 0.146}},
+      {"initial_state", {states({"h0"})}, {589824, 3145728, 5242880}, {0.455, 0.229, 0.189}},
+      {"initial_and_conv_state", {states({"h0", "conv0"})}, {700416, 3735552, 6225920}, {0.540, 0.272, 0.224}},
+      {"state_offset", {testing::with<peft::StateOffset>({})}, {589824, 3145728, 5242880}, {0.455, 0.229, 0.189}},
+      {"output_offset",
+       {testing::with<peft::StateOffset>({.offset = "y"})},
+       {36864, 196608, 327680},
+       {0.029, 0.014, 0.012}},
+      {"additional_scan", {testing::with<peft::AdditionalScan>({})}, {884736, 4718592, 7864320}, {0.680, 0.343, 0.283}},
+      // The paper gives no length; 64 rows are 0.04 % and 0.01 %, as it says of prompts.
+      {"prompt",
+       {testing::with<peft::PromptTuning>({.num_virtual_tokens = 64})},
+       {64 * 768, 64 * 2048, 64 * 2560},
+       {0.038, 0.010, 0.006}},
+      {"prefix",
+       {testing::with<peft::PrefixTuning>({.num_virtual_tokens = 16})},
+       {24 * 16 * 768, 48 * 16 * 2048, 64 * 16 * 2560},
+       {0.228, 0.115, 0.095}},
+      // By the formula: L · (E + N) · r, and for a vector of E = m · n, L · (m + n) · r: 32 · 48, 64 · 64, 64 · 80.
+      {"state_offset_r2",
+       {testing::with<peft::StateOffset>({.r = 2})},
+       {24 * (1536 + 16) * 2, 48 * (4096 + 16) * 2, 64 * (5120 + 16) * 2},
+       {0.058, 0.029, 0.024}},
+      {"output_offset_r1",
+       {testing::with<peft::StateOffset>({.offset = "y", .r = 1})},
+       {24 * (32 + 48), 48 * (64 + 64), 64 * (64 + 80)},
+       {0.0015, 0.0004, 0.0003}},
+      {"residual_A_D",
+       {testing::with<peft::Residual>({})},
+       {589824 + 36864, 3145728 + 196608, 5242880 + 327680},
+       {0.483, 0.243, 0.201}},
   };
 }
 
