@@ -82,18 +82,17 @@ AdditionalScan::AdditionalScan(AdditionalScanConfig config, uint64_t seed, Dtype
 
 void AdditionalScan::attach(const nn::SiteTable& sites) {
   const int64_t states = config_.extra_states;
-  place(sites, config_.target_modules, {nn::SiteKind::kParam},
-        [&](const nn::Target& target) { return std::make_shared<MoreA>(target, states, dtype_); });
   std::vector<std::shared_ptr<TargetEdit>> rows;
-  for (const auto& edit : edits_) {
-    const nn::Site& A_log = *edit->target().site;
+  place(sites, config_.target_modules, {nn::SiteKind::kParam}, [&](const nn::Target& target) {
+    const nn::Site& A_log = *target.site;
     const std::string mixer = A_log.path.substr(0, A_log.path.rfind('.') + 1);
     const nn::Site *B = sites.find(mixer + "tap.B"), *C = sites.find(mixer + "tap.C");
     if (A_log.path != mixer + "A_log" || A_log.shape.size() != 2 || !B || !C)
       usage_error("additional_scan: ", A_log.path, " is no A_log of shape (E, N) with B and C of its own");
     rows.push_back(std::make_shared<MoreRows>(nn::Target{B, nullptr}, states, A_log.shape[0], false, seed_, dtype_));
     rows.push_back(std::make_shared<MoreRows>(nn::Target{C, nullptr}, states, A_log.shape[0], true, seed_, dtype_));
-  }
+    return std::make_shared<MoreA>(target, states, dtype_);
+  });
   edits_.insert(edits_.end(), rows.begin(), rows.end());
 }
 

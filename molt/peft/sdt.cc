@@ -1,5 +1,6 @@
 #include "molt/peft/sdt.h"
 
+#include <algorithm>
 #include <cmath>
 #include <map>
 
@@ -7,7 +8,8 @@
 #include "molt/io/adapter.h"
 #include "molt/ops/dense_add.h"
 #include "molt/ops/scatter_entries.h"
-#include "molt/ops/sparse_columns.h"
+#include "molt/peft/sdt_edits.h"
+#include "molt/peft/sdt_prune.h"
 #include "molt/peft/sdt_select.h"
 #include "molt/peft/targets.h"
 
@@ -44,66 +46,19 @@ class DenseProduct final : public nn::Edit {
   Var delta_;
 };
 
-/// Chosen entries of A_log.
-class SparseEntries final : public nn::Edit {
- public:
-  SparseEntries(const nn::Site& site, std::vector<int64_t> entries, Dtype dtype)
-      : name_(site.path + ".sdt_delta"),
-        entries_(std::move(entries)),
-        delta(Var::leaf(Tensor::zeros({static_cast<int64_t>(entries_.size())}, dtype))) {}
-  Var change_param(const nn::EditContext&, const Var& p) const override {
-    return ops::scatter_entries(p, delta, entries_);
-  }
-  void merge(const nn::Site&, const Tensor& weight) const override {
-    const std::vector<double> change = delta.value().values();
-    for (size_t i = 0; i < entries_.size(); ++i) {
-      with_compute_type(weight.dtype(), [&](auto t) {
-        weight.data<decltype(t)>()[entries_[i]] += static_cast<decltype(t)>(change[i]);
-      });
-    }
-  }
-  std::vector<nn::Trainable> trainables() const override { return {{name_, delta, false}}; }
-  const std::vector<int64_t>& entries() const { return entries_; }
-
- private:
-  std::string name_;
-  std::vector<int64_t> entries_;
-
- public:
+/// A projection's edit, by the side of it that the chosen channels are on.
+struct ProjectionEdit {
+  nn::Target target;
+  std::shared_ptr<nn::Edit> edit;
   Var delta;
+  const char* suffix() const {  // x and z stand at one site
+    return !target.slice ? "sdt_delta" : target.slice->name == "x" ? "sdt_delta_x" : "sdt_delta_z";
+  }
 };
 
-/// Chosen columns of one slice of x_proj.
-class SparseColumns final : public nn::Edit {
- public:
-  SparseColumns(const nn::Target& target, IndexSet columns, Dtype dtype)
-      : target_(target),
-        columns_(make_index_set(std::move(columns))),
-        delta(Var::leaf(Tensor::zeros({target.size(), static_cast<int64_t>(columns_->size())}, dtype))) {}
-  Var add_to_output(const nn::EditContext&, const Var& x, const Var& y) const override {
-    return ops::sparse_columns(y, x, delta, columns_, target_.begin());
-  }
-  void merge(const nn::Site&, const Tensor& weight) const override {
-    const int64_t S = static_cast<int64_t>(columns_->size());
-    const std::vector<double> change = delta.value().values();
-    with_compute_type(weight.dtype(), [&](auto t) {
-      using T = decltype(t);
-      for (int64_t o = 0; o < target_.size(); ++o) {
-        T* row = weight.data<T>() + (target_.begin() + o) * weight.ld();
-        for (int64_t s = 0; s < S; ++s)
-          row[(*columns_)[static_cast<size_t>(s)]] += static_cast<T>(change[static_cast<size_t>(o * S + s)]);
-      }
-    });
-  }
-  std::vector<nn::Trainable> trainables() const override { return {{target_.label() + ".sdt_delta", delta, false}}; }
-
- private:
-  nn::Target target_;
-  IndexSetPtr columns_;
-
- public:
-  Var delta;
-};
+SdtShares shares_of(const SdtConfig& c) {
+  return {c.freeze_channels, c.freeze_states, c.prune_channels, c.prune_states};
+}
 
 Tensor index_tensor(const std::vector<int64_t>& indices) {
   return Tensor::from(indices, {static_cast<int64_t>(indices.size())});
@@ -116,16 +71,37 @@ struct SdtLayer {
   nn::Target B, C;
   const nn::Parameter* dt_bias = nullptr;
   std::vector<const nn::Site*> dense;  // further sites of the "ssm" warm-up
+  const nn::Site *dt_proj = nullptr, *y = nullptr;
+  std::vector<ProjectionEdit> projections;  // their edits come with the selection
 
   std::shared_ptr<DenseParam> warm_A;
   std::vector<std::pair<const nn::Site*, std::shared_ptr<nn::Edit>>> warm_rest;
 
-  IndexSet channels;
+  IndexSet channels, pruned_channels;
+  std::vector<int64_t> pruned_entries;
+  std::vector<std::pair<const nn::Site*, std::shared_ptr<nn::Edit>>> pruning;
   std::shared_ptr<SparseEntries> entries;
   std::shared_ptr<SparseColumns> B_columns, C_columns;
 
   void adopt(SdtSelection selection, Dtype dtype) {
     channels = selection.channels;
+    pruned_channels = selection.pruned_channels;
+    pruned_entries = selection.pruned_entries;
+    pruning.clear();
+    if (!pruned_channels.empty()) pruning.emplace_back(dt_proj, peft::pruned_channels(pruned_channels));
+    if (!pruned_entries.empty()) {
+      pruning.emplace_back(A_log, pruned_memory(*A_log, pruned_entries));
+      pruning.emplace_back(y, pruned_present(*A_log, pruned_entries));
+    }
+    for (ProjectionEdit& p : projections) {
+      if (p.target.slice) {
+        const auto edit = std::make_shared<SparseRows>(p.target, channels, dtype);
+        p.edit = edit, p.delta = edit->delta;
+      } else {
+        const auto edit = std::make_shared<SparseColumns>(p.target, channels, dtype);
+        p.edit = edit, p.delta = edit->delta;
+      }
+    }
     entries = std::make_shared<SparseEntries>(*A_log, std::move(selection.entries), dtype);
     B_columns = std::make_shared<SparseColumns>(B, channels, dtype);
     C_columns = std::make_shared<SparseColumns>(C, channels, dtype);
@@ -136,7 +112,8 @@ struct SdtLayer {
 
 namespace {
 
-/// A typical time step per channel: what dt_proj's bias alone gives, softplus(bias).
+/// A typical time step per channel: what dt_proj's bias alone gives,
+/// softplus(bias).
 Tensor typical_step(const SdtLayer& layer) {
   if (!layer.dt_bias) return Tensor::zeros({layer.A_log->shape[0]}, Dtype::kF64);
   Tensor dt = layer.dt_bias->var.value().to(Dtype::kF64);
@@ -152,10 +129,18 @@ Sdt::Sdt(SdtConfig config, Dtype dtype) : Configured(std::move(config)), dtype_(
   if (config_.criterion != "a_log" && config_.criterion != "a_bar")
     usage_error("sdt: criterion must be a_log or a_bar, is '", config_.criterion, "'");
   if (config_.warmup_steps < 1) usage_error("sdt: warmup_steps must be at least 1, is ", config_.warmup_steps);
-  for (const auto& [option, value] :
-       {std::pair{"freeze_channels", config_.freeze_channels}, {"freeze_states", config_.freeze_states}}) {
+  for (const auto& [option, value] : {std::pair{"freeze_channels", config_.freeze_channels},
+                                      {"freeze_states", config_.freeze_states},
+                                      {"prune_channels", config_.prune_channels},
+                                      {"prune_states", config_.prune_states}}) {
     if (!(value >= 0) || (value >= 1 && value != std::floor(value)))
       usage_error("sdt: ", option, " must be a share from 0 to below 1, or a count, is ", value);
+  }
+  for (const std::string& p : config_.projections) {
+    if (p != "out_proj" && p != "in_proj:x" && p != "in_proj:z")
+      usage_error("sdt: projections may be out_proj, in_proj:x and in_proj:z, not '", p, "'");
+    if (std::count(config_.projections.begin(), config_.projections.end(), p) > 1)
+      usage_error("sdt: projections names ", p, " twice");
   }
 }
 
@@ -170,18 +155,33 @@ void Sdt::attach(const nn::SiteTable& sites) {
     const nn::Site* x_proj = sites.find(mixer + "x_proj");
     const nn::Site* dt_proj = sites.find(mixer + "dt_proj");
     if (target.site->shape.size() != 2 || !x_proj || !dt_proj)
-      usage_error("sdt: ", target.site->path, " is not a Mamba-1 mixer's (no x_proj); SDT needs A_log of shape (E, N)");
+      usage_error("sdt: ", target.site->path,
+                  " is not a Mamba-1 mixer's (no x_proj); SDT needs A_log of "
+                  "shape (E, N)");
     for (const nn::Slice& slice : x_proj->slices) {
       if (slice.name == "B") layer->B = {x_proj, &slice};
       if (slice.name == "C") layer->C = {x_proj, &slice};
     }
     layer->dt_bias = dt_proj->bias;
+    layer->dt_proj = dt_proj;
+    layer->y = sites.find(mixer + "tap.y");
+    for (const std::string& name : config_.projections) {
+      for (const nn::Target& t : nn::match_target(sites, name, {nn::SiteKind::kLinear})) {
+        if (t.site->path.rfind(mixer, 0) == 0) layer->projections.push_back({t, nullptr, {}});
+      }
+    }
     layer->dense = {x_proj, dt_proj, sites.find(mixer + "D"), sites.find(mixer + "conv1d")};
     const int64_t E = target.site->shape[0], N = target.site->shape[1];
-    if (frozen_count(config_.freeze_channels, E) >= E)
-      usage_error("sdt: freeze_channels ", config_.freeze_channels, " leaves none of ", E, " channels to train");
-    if (frozen_count(config_.freeze_states, N) >= N)
-      usage_error("sdt: freeze_states ", config_.freeze_states, " leaves none of ", N, " states to train");
+    const SdtShares shares = shares_of(config_);
+    const auto pruned = [](const char* option, double value) {
+      return value > 0 ? str(" and ", option, " ", value, " leave") : std::string(" leaves");
+    };
+    if (shares.channels(E) <= 0)
+      usage_error("sdt: freeze_channels ", config_.freeze_channels, pruned("prune_channels", config_.prune_channels),
+                  " none of ", E, " channels to train");
+    if (shares.states(N) <= 0)
+      usage_error("sdt: freeze_states ", config_.freeze_states, pruned("prune_states", config_.prune_states),
+                  " none of ", N, " states to train");
     layers_.push_back(std::move(layer));
   }
   coverage_ = peft::coverage(sites, found);
@@ -209,10 +209,9 @@ void Sdt::begin_phase(int phase) {
     }
     if (layer->entries) continue;  // selection was read back
     MOLT_CHECK(layer->warm_A != nullptr, "sdt: the sparse phase begins without a warm-up");
-    layer->adopt(
-        select_dimensions(layer->A_log->parameter->var.value(), layer->warm_A->delta.value(), typical_step(*layer),
-                          config_.criterion, config_.freeze_channels, config_.freeze_states),
-        dtype_);
+    layer->adopt(select_dimensions(layer->A_log->parameter->var.value(), layer->warm_A->delta.value(),
+                                   typical_step(*layer), config_.criterion, shares_of(config_)),
+                 dtype_);
   }
 }
 
@@ -223,6 +222,8 @@ void Sdt::bind(nn::EditSet& edits) const {
       for (const auto& [site, edit] : layer->warm_rest) edits.add(*site, edit);
     } else {
       edits.add(*layer->A_log, layer->entries);
+      for (const auto& [site, edit] : layer->pruning) edits.add(*site, edit);
+      for (const ProjectionEdit& p : layer->projections) edits.add(*p.target.site, p.edit);
       edits.add(*layer->B.site, layer->B_columns);
       edits.add(*layer->C.site, layer->C_columns);
     }
@@ -246,6 +247,9 @@ std::vector<std::pair<std::string, Tensor>> Sdt::state() const {
     put(layer->B.site->path, "sdt_columns", index_tensor(layer->channels));
     put(layer->B.site->path, "sdt_delta_B", layer->B_columns->delta.value());
     put(layer->C.site->path, "sdt_delta_C", layer->C_columns->delta.value());
+    if (config_.prune_channels > 0) put(layer->dt_proj->path, "sdt_pruned", index_tensor(layer->pruned_channels));
+    if (config_.prune_states > 0) put(layer->A_log->path, "sdt_pruned", index_tensor(layer->pruned_entries));
+    for (const ProjectionEdit& p : layer->projections) put(p.target.site->path, p.suffix(), p.delta.value());
   }
   return tensors;
 }
@@ -289,7 +293,11 @@ void Sdt::load_state(const std::vector<std::pair<std::string, Tensor>>& tensors)
     SdtSelection selection;
     selection.entries = indices(layer->A_log->path, "sdt_entries", shape[0] * shape[1]);
     selection.channels = indices(layer->B.site->path, "sdt_columns", shape[0]);
+    if (config_.prune_channels > 0) selection.pruned_channels = indices(layer->dt_proj->path, "sdt_pruned", shape[0]);
+    if (config_.prune_states > 0)
+      selection.pruned_entries = indices(layer->A_log->path, "sdt_pruned", shape[0] * shape[1]);
     layer->adopt(std::move(selection), dtype_);
+    for (const ProjectionEdit& p : layer->projections) copy(p.delta, p.target.site->path, p.suffix());
     copy(layer->entries->delta, layer->A_log->path, "sdt_delta");
     copy(layer->B_columns->delta, layer->B.site->path, "sdt_delta_B");
     copy(layer->C_columns->delta, layer->C.site->path, "sdt_delta_C");
@@ -300,8 +308,10 @@ int64_t Sdt::trainable_count() const {
   int64_t count = 0;
   for (const auto& layer : layers_) {
     const int64_t E = layer->A_log->shape[0], N = layer->A_log->shape[1];
-    const int64_t channels = E - frozen_count(config_.freeze_channels, E);
-    count += channels * (N - frozen_count(config_.freeze_states, N)) + 2 * N * channels;
+    const SdtShares shares = shares_of(config_);
+    count += shares.channels(E) * (shares.states(N) + 2 * N);
+    for (const ProjectionEdit& p : layer->projections)
+      count += shares.channels(E) * (p.target.slice ? p.target.site->shape[1] : p.target.site->shape[0]);
   }
   return count;
 }

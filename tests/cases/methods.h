@@ -91,7 +91,8 @@ inline std::vector<MethodCase> ssm_method_cases() {
       learned("state_offset_r2", with<peft::StateOffset>({.r = 2}), 0),
       learned("output_offset", with<peft::StateOffset>({.offset = "y"}), 0),
       learned("output_offset_r2", with<peft::StateOffset>({.offset = "y", .r = 2}), 0),
-      {.name = "residual", .methods = {with<peft::Residual>({.target_modules = {"A_log", "D", "conv1d", "norm.weight"}})}},
+      {.name = "residual",
+       .methods = {with<peft::Residual>({.target_modules = {"A_log", "D", "conv1d", "norm.weight"}})}},
   };
   cases.push_back({.name = "before_in_and_behind_the_scan",
                    .methods = {more, states, prefix, prompt, offset, with<peft::StateOffset>({.offset = "y"})},
@@ -137,6 +138,18 @@ inline std::vector<MethodCase> method_cases() {
     add({"sdt_warmup_ssm", {sdt_with("ssm")}, 0, false, false});
     add({"sdt_sparse", {sdt_with("a_log")}, 1});
     add({"sdt_sparse_after_ssm", {sdt_with("ssm", "a_bar")}, 1});
+    // SDT-P and SDT+. Pruning changes the model on purpose; single states cannot be merged.
+    constexpr double kElsewhere = std::numeric_limits<double>::infinity();
+    const peft::SdtConfig base{.freeze_channels = 0.5, .freeze_states = 0.5, .warmup_steps = 3};
+    peft::SdtConfig channels = base, plus = base, all = base;
+    channels.prune_channels = all.prune_channels = 0.25;
+    all.prune_states = 0.25;
+    plus.projections = all.projections = {"out_proj", "in_proj:x", "in_proj:z"};
+    add_composed(
+        {.name = "sdt_pruned_channels", .methods = {with<peft::Sdt>(channels)}, .phase = 1, .start = kElsewhere});
+    add_composed({.name = "sdt_plus", .methods = {with<peft::Sdt>(plus)}, .phase = 1});
+    add_composed(
+        {.name = "sdt_p_plus", .methods = {with<peft::Sdt>(all)}, .phase = 1, .merges = false, .start = kElsewhere});
     add({"full", {full_on({})}});
     add({"full_some", {full_on({"A_log", "conv1d", "dt_proj", "norm_f.weight"})}});
     add({"sdt_and_lora_warmup", {sdt_with("a_log"), lora_on({"out_proj"})}, 0, false, false});

@@ -93,6 +93,11 @@ std::vector<Row> rows() {
        {sdt(0.95), r(8, {"out_proj"})},
        {24 * 15 * 33 + 442368, 48 * 41 * 33 + 2359296, 64 * 51 * 33 + 3932160},
        {0.351, 0.177, 0.146}},
+      // SDT+ instead of LoRA: 15, 41 and 51 channels' columns of out_proj.
+      {"sdt_plus_out",
+       {testing::with<peft::Sdt>({.projections = {"out_proj"}})},
+       {24 * 15 * (36 + 768), 48 * 41 * (36 + 2048), 64 * 51 * (36 + 2560)},
+       {0.224, 0.298, 0.305}},
       {"initial_state", {states({"h0"})}, {589824, 3145728, 5242880}, {0.455, 0.229, 0.189}},
       {"initial_and_conv_state", {states({"h0", "conv0"})}, {700416, 3735552, 6225920}, {0.540, 0.272, 0.224}},
       {"state_offset", {testing::with<peft::StateOffset>({})}, {589824, 3145728, 5242880}, {0.455, 0.229, 0.189}},

@@ -206,6 +206,22 @@ TEST(SdtSelection, ByTheTransitionItselfAsThePaperSays) {
   EXPECT_EQ(peft::select_dimensions(A_log, change, dt, "a_log", 2, 0).channels, (IndexSet{1}));
 }
 
+// Channel sizes ‖exp(−exp(A_log))‖ are smallest where A_log is largest; what is pruned does not train however much it moved.
+TEST(SdtSelection, PrunedIsWhatForgetsFastest) {
+  const Tensor A_log = Tensor::from<double>({0, 1, 2, 2, -1, 0, 0, 0}, {4, 2});
+  const Tensor change = Tensor::from<double>({.1, .1, .9, .9, .3, .2, 0, .1}, {4, 2});
+  Tensor dt = Tensor::empty({4}, Dtype::kF64);
+  dt.fill(1);
+  const peft::SdtShares shares{.freeze_channels = 1, .freeze_states = 0, .prune_channels = 1, .prune_states = 1};
+  const peft::SdtSelection s = peft::select_dimensions(A_log, change, dt, "a_log", shares);
+  EXPECT_EQ(s.pruned_channels, (IndexSet{1}));
+  EXPECT_EQ(s.channels, (IndexSet{0, 2}));
+  EXPECT_EQ(s.pruned_entries, (std::vector<int64_t>{1, 5}));
+  EXPECT_EQ(s.entries, (std::vector<int64_t>{0, 4}));
+  EXPECT_EQ(shares.channels(4), 2);
+  EXPECT_EQ(shares.states(2), 1);
+}
+
 TEST(SdtSelection, CountsAndShares) {
   EXPECT_EQ(peft::frozen_count(0.99, 1536), 1521);  // 15 train, as in the authors' 130m run
   EXPECT_EQ(peft::frozen_count(0.75, 16), 12);
