@@ -135,6 +135,10 @@ TrainRunResult run_training(const Recipe& recipe, const TrainRunOptions& options
     record(r);
     progress.message(r.text);
   };
+  hooks.extra = [&] {
+    log->sync();
+    return Json{{"log_bytes", log->size()}};
+  };
   if (data.validation) {
     hooks.evaluate = [&](const nn::EditSet& edits) {
       return likelihood_scores({model, &edits}, *data.validation, recipe.data.validation_limit.value_or(0));
@@ -145,7 +149,11 @@ TrainRunResult run_training(const Recipe& recipe, const TrainRunOptions& options
   train::Trainer trainer(model, method_list, *prepared.stream, training, recipe.seed, &run, identity, hooks);
   const int64_t done = options.resume ? trainer.resume() : 0;
   const std::string log_path = run.metrics();
-  log.emplace(done > 0 ? train::MetricsLog::resume(log_path, done) : train::MetricsLog::start(log_path));
+  // Records of the checkpoint's own step that came after it will be written again.
+  const Json& extra = trainer.extra();
+  const bool knows = extra.is_object() && extra.contains("log_bytes") && extra["log_bytes"].is_number_integer();
+  const int64_t logged = knows ? extra["log_bytes"].get<int64_t>() : INT64_MAX;
+  log.emplace(done > 0 ? train::MetricsLog::resume(log_path, done, logged) : train::MetricsLog::start(log_path));
   const double now = static_cast<double>(std::time(nullptr));
   if (done > 0) {
     events.emplace(run.tensorboard(), now, host_name(), done);

@@ -1,6 +1,7 @@
 #include "molt/train/metrics_log.h"
 
 #include <fcntl.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <cerrno>
@@ -153,11 +154,12 @@ std::vector<MetricsRecord> read_metrics(const std::string& path) {
 
 MetricsLog MetricsLog::start(const std::string& path) { return MetricsLog(path, O_TRUNC); }
 
-MetricsLog MetricsLog::resume(const std::string& path, int64_t last_step) {
+MetricsLog MetricsLog::resume(const std::string& path, int64_t last_step, int64_t bytes) {
   if (std::filesystem::exists(path)) {
     std::string kept;
     const std::vector<std::string> lines = whole_lines(path);
     for (size_t i = 0; i < lines.size(); ++i) {
+      if (static_cast<int64_t>(kept.size() + lines[i].size()) >= bytes) break;
       if (step_of(parse_metrics_line(lines[i], line_name(path, i))) <= last_step) kept += lines[i] + '\n';
     }
     write_file_atomic(path, kept);
@@ -192,6 +194,12 @@ void MetricsLog::write(const MetricsRecord& record) {
     if (n < 0) system_error(path_, ": cannot be written: ", std::strerror(errno));
     done += static_cast<size_t>(n);
   }
+}
+
+int64_t MetricsLog::size() const {
+  struct stat info {};
+  if (::fstat(fd_, &info) != 0) system_error(path_, ": its size cannot be told: ", std::strerror(errno));
+  return info.st_size;
 }
 
 void MetricsLog::sync() {

@@ -64,7 +64,8 @@ class MetricsLog {
   /// Goes on after `last_step`: records of later steps and a torn last line are removed first, atomically, the rest is
   /// kept byte for byte. A missing file starts empty. A trainer therefore writes the checkpoint of a step after
   /// everything it logs for that step. Throws UsageError for a malformed log.
-  static MetricsLog resume(const std::string& path, int64_t last_step);
+  /// What lies past `bytes` goes too: size() when the checkpoint was written.
+  static MetricsLog resume(const std::string& path, int64_t last_step, int64_t bytes = INT64_MAX);
 
   MetricsLog(MetricsLog&& other) noexcept;
   MetricsLog& operator=(MetricsLog&& other) noexcept;
@@ -76,6 +77,9 @@ class MetricsLog {
 
   /// Waits until what was written has reached the disk. Call before a checkpoint counts as complete.
   void sync();
+
+  /// Bytes in the file. Throws SystemError.
+  int64_t size() const;
 
   const std::string& path() const { return path_; }
 

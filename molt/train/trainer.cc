@@ -62,6 +62,7 @@ struct Trainer::Impl {
   std::string identity;
   TrainHooks hooks;
 
+  Json extra = {};  // of the checkpoint that was resumed
   nn::EditSet edits = {};
   std::unique_ptr<optim::AdamW> optimizer = {};
   std::unique_ptr<optim::Schedule> schedule = {};
@@ -260,6 +261,7 @@ struct Trainer::Impl {
     checkpoint.state = {{"identity", identity},   {"phase", phase},         {"phase_step", phase_step},
                         {"tokens", tokens},       {"seconds", seconds},     {"last_loss", last_loss},
                         {"best_loss", best_loss}, {"best_step", best_step}, {"stream", stream.save()}};
+    if (hooks.extra) checkpoint.state["extra"] = hooks.extra();
     for (size_t m = 0; m < methods.size(); ++m) {
       for (const auto& [name, t] : methods[m]->state())
         checkpoint.tensors.emplace_back(str("method.", m, "/", name), t);
@@ -285,6 +287,7 @@ struct Trainer::Impl {
 
   void restore(const Checkpoint& checkpoint) {
     const Json& state = checkpoint.state;
+    extra = state.value("extra", Json());
     if (state.at("identity") != identity)
       usage_error(
           run_dir->path(),
@@ -380,6 +383,7 @@ Trainer::Trainer(nn::LanguageModel& model, std::vector<nn::Method*> methods, dat
 Trainer::~Trainer() = default;
 
 int64_t Trainer::resume() { return impl_->resume(); }
+const Json& Trainer::extra() const { return impl_->extra; }
 TrainResult Trainer::run() { return impl_->run(); }
 const nn::EditSet& Trainer::edits() const { return impl_->edits; }
 int64_t Trainer::total_steps() const { return impl_->total(); }

@@ -27,6 +27,8 @@ struct TrainHooks {
   std::function<Scores(const nn::EditSet&)> evaluate;
   /// Asked after each step; true ends the run with a checkpoint (Ctrl-C).
   std::function<bool()> should_stop;
+  /// Called before a checkpoint is written: what else it should keep, an object; given back by Trainer::extra().
+  std::function<Json()> extra;
 };
 
 struct TrainResult {
@@ -56,6 +58,8 @@ class Trainer {
   /// Goes back to the last checkpoint, if there is one. Returns its step, 0 without one. Throws UsageError if it is of
   /// another recipe.
   int64_t resume();
+  /// What TrainHooks::extra had given when the checkpoint was written that resume() went back to; null without one.
+  const Json& extra() const;
 
   /// Runs to the end or until should_stop. Afterwards edits() holds what was trained (the best, if asked for).
   TrainResult run();

@@ -91,6 +91,7 @@ TEST(Kill, AtAnyMomentTheEndHasTheSameBits) {
     const bool same = read_file(calm + "/" + v.product) == read_file(rough + "/" + v.product) &&
                       timeless(calm + "/metrics.jsonl") == timeless(rough + "/metrics.jsonl");
     differences += !same;
+    EXPECT_EQ(timeless(calm + "/metrics.jsonl"), timeless(rough + "/metrics.jsonl"));
     EXPECT_TRUE(same) << "after " << kills << " kills";
     EXPECT_EQ(names_below(calm), names_below(rough)) << "something was left behind";
   }

@@ -109,6 +109,22 @@ TEST(MetricsLog, KilledAtAnyByteThenResumedEqualsUninterrupted) {
   }
 }
 
+TEST(MetricsLog, WhatCameAfterTheCheckpointOfTheSameStepGoes) {
+  TemporaryDirectory dir;
+  const std::string path = dir / "metrics.jsonl";
+  int64_t size = 0;
+  {
+    MetricsLog log = MetricsLog::start(path);
+    log.write(NoteRecord{3, "before"});
+    size = log.size();
+    log.write(NoteRecord{3, "after"});
+  }
+  EXPECT_EQ(size, static_cast<int64_t>(read_file(path).find('\n')) + 1);
+  { MetricsLog log = MetricsLog::resume(path, 3, size); }
+  EXPECT_EQ(static_cast<int64_t>(read_file(path).size()), size);
+  EXPECT_NE(read_file(path).find("before"), std::string::npos);
+}
+
 TEST(MetricsLog, StartEmptiesAndResumeMayFindNothing) {
   TemporaryDirectory dir;
   const std::string path = dir / "metrics.jsonl";
