@@ -100,7 +100,7 @@ std::vector<std::string> save_adapter(const std::string& directory, const std::v
   }
   if (files.config.is_null()) {
     std::string type = "MOLT";
-    for (const nn::Method* method : methods) type += "_" + upper(method->name());
+    for (const nn::Method* method : methods) type += str("_", upper(method->name()));
     files.config = peft::peft_base(type.c_str());
   }
   files.config["base_model_name_or_path"] = base_path;
@@ -181,7 +181,7 @@ void LoadedAdapter::finish() {
     } catch (const UsageError& error) {
       usage_error(directory_, ": ", error.what());
     }
-    for (const auto& [name, tensor] : method.state()) used.insert(apart ? prefix + name : name);
+    for (const auto& [name, tensor] : method.adapter_state()) used.insert(apart ? prefix + name : name);
   }
   for (const auto& [name, tensor] : files.tensors) {
     if (!used.count(name))

@@ -80,8 +80,8 @@ void write_merged(const models::LoadedModel& loaded, const nn::EditSet& edits, c
       edit->merge(site, {});  // says why it cannot
       usage_error(site.path, ": holds no weight that an edit could be folded into");
     }
-    if (model.plan().tied_head && site.parameter->lookup && site.kind == nn::SiteKind::kLinear)
-      usage_error(site.path, ": shares its weight with the embedding; merging would change both");
+    if (model.plan().tied_head && site.parameter->lookup && !edit->covers_shared_weight())
+      usage_error(site.path, ": its weight is the head's and the embedding's at once; merging would change both");
   }
   io::NamedTensors tensors;
   std::string word = dtype;

@@ -5,15 +5,23 @@
 
 #include "molt/base/error.h"
 #include "molt/base/near.h"
+#include "molt/peft/adalora.h"
 #include "molt/peft/additional_scan.h"
 #include "molt/peft/full.h"
+#include "molt/peft/ia3.h"
 #include "molt/peft/initial_state.h"
 #include "molt/peft/lora.h"
+#include "molt/peft/lycoris.h"
+#include "molt/peft/miss.h"
+#include "molt/peft/oft.h"
 #include "molt/peft/prefix.h"
 #include "molt/peft/prompt.h"
 #include "molt/peft/residual.h"
 #include "molt/peft/sdt.h"
 #include "molt/peft/state_offset.h"
+#include "molt/peft/trainable_tokens.h"
+#include "molt/peft/vectors.h"
+#include "molt/peft/vera.h"
 
 namespace molt::app {
 namespace {
@@ -64,9 +72,27 @@ MethodKind kind() {
 
 const std::vector<MethodKind>& kinds() {
   static const std::vector<MethodKind> kAll = {
-      kind<peft::Lora>(),        kind<peft::Sdt>(),          kind<peft::Full>(),         kind<peft::InitialState>(),
-      kind<peft::StateOffset>(), kind<peft::PrefixTuning>(), kind<peft::PromptTuning>(), kind<peft::AdditionalScan>(),
+      kind<peft::Lora>(),
+      kind<peft::Sdt>(),
+      kind<peft::Full>(),
+      // Before the first token, and beside the scan.
+      kind<peft::InitialState>(),
+      kind<peft::PrefixTuning>(),
+      kind<peft::PromptTuning>(),
+      kind<peft::StateOffset>(),
+      kind<peft::AdditionalScan>(),
       kind<peft::Residual>(),
+      // In the weights.
+      kind<peft::BitFit>(),
+      kind<peft::LnTuning>(),
+      kind<peft::Ia3>(),
+      kind<peft::AdaLora>(),
+      kind<peft::Vera>(),
+      kind<peft::Loha>(),
+      kind<peft::Lokr>(),
+      kind<peft::Oft>(),
+      kind<peft::Miss>(),
+      kind<peft::TrainableTokens>(),
   };
   return kAll;
 }

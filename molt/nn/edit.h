@@ -79,6 +79,8 @@ class Edit {
   /// Which hook merge() stands for: additions are folded in first, then changes of the output, then of the input.
   enum class Stage { kAdd, kOutput, kInput };
   virtual Stage merge_stage() const { return Stage::kAdd; }
+  /// Whether the edit acts alike on every site that shares its weight (a tied head), so that merging it is right.
+  virtual bool covers_shared_weight() const { return false; }
   virtual std::vector<Trainable> trainables() const = 0;
 };
 

@@ -16,7 +16,8 @@ namespace molt::nn {
 /// A stretch of training with its own trainables, optimizer and schedule (SDT's warm-up, then its sparse phase).
 struct Phase {
   std::string name;
-  int64_t steps = 0;  ///< 0: as many as the recipe says
+  int64_t steps = 0;         ///< 0: as many as the recipe says
+  bool restart_data = true;  ///< begin with the data's first batch; else go on where the phase before ended
 };
 
 /// How the optimizer treats what a method trains; where unset, as it treats everything.

@@ -8,7 +8,7 @@ namespace molt::peft {
 
 bool is_set(const Json& config, const char* key) {
   const auto at = config.find(key);
-  return at != config.end() && !at->is_null() && *at != false && !at->empty();
+  return at != config.end() && !at->is_null() && *at != false && !at->empty() && !(at->is_number() && *at == 0);
 }
 
 void refuse_set(const Json& config, const std::vector<const char*>& keys, const std::string& where) {

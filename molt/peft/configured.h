@@ -38,7 +38,7 @@ struct MethodOptions {
   Json options;
 };
 
-/// Whether a config says something under a key: neither absent nor null, false or empty.
+/// Whether a config says something under a key: neither absent nor null, false, 0 or empty.
 bool is_set(const Json& config, const char* key);
 /// Throws UsageError naming the key where one of `keys` is set: it would change what the adapter means.
 void refuse_set(const Json& config, const std::vector<const char*>& keys, const std::string& where);

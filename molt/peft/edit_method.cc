@@ -17,8 +17,7 @@ std::vector<std::pair<std::string, Tensor>> TargetEdit::tensors() const {
 std::vector<std::pair<std::string, Tensor>> edits_state(const std::vector<std::shared_ptr<TargetEdit>>& edits) {
   std::vector<std::pair<std::string, Tensor>> out;
   for (const auto& edit : edits) {
-    for (const auto& [suffix, tensor] : edit->tensors())
-      out.emplace_back(io::peft_key(edit->target().label(), suffix), tensor);
+    for (const auto& [suffix, tensor] : edit->tensors()) out.emplace_back(io::peft_key(edit->module(), suffix), tensor);
   }
   return out;
 }
@@ -37,7 +36,7 @@ void load_edits(const std::vector<std::shared_ptr<TargetEdit>>& edits,
   for (const auto& edit : edits) {
     for (auto& [suffix, tensor] : edit->tensors()) {
       Tensor to = tensor;
-      to.copy_from(stored_tensor(tensors, io::peft_key(edit->target().label(), suffix), to.shape()));
+      to.copy_from(stored_tensor(tensors, io::peft_key(edit->module(), suffix), to.shape()));
     }
     edit->refresh();
   }

@@ -16,6 +16,8 @@ class TargetEdit : public nn::Edit {
  public:
   explicit TargetEdit(const nn::Target& target) : target_(target) {}
   const nn::Target& target() const { return target_; }
+  /// What its tensors are filed under, in a peer's words.
+  virtual std::string module() const { return target_.label(); }
   /// (suffix, tensor) as PEFT spells them, in memory that training changes: reading back copies into it. The default:
   /// the trainables, by what their names have behind the target's.
   virtual std::vector<std::pair<std::string, Tensor>> tensors() const;

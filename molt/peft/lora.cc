@@ -4,7 +4,6 @@
 #include <regex>
 
 #include "molt/base/error.h"
-#include "molt/ops/products.h"
 #include "molt/peft/lora_adapter.h"
 #include "molt/peft/targets.h"
 
@@ -26,46 +25,59 @@ T patterned(const std::map<std::string, T>& patterns, const std::string& path, T
 
 }  // namespace
 
-// rows += s · B A
-void LoraAdapter::merge(const nn::Site&, const Tensor& weight) const {
-  const Tensor rows = weight.row_range(target_.begin(), target_.size());
-  const Tensor a = A_.value().to(weight.dtype()), b = B_.value().to(weight.dtype());
-  ops::multiply(false, false, scale_, b, a, {rows, true});
-}
-
 Lora::Lora(LoraConfig config, uint64_t seed, Dtype dtype) : Configured(std::move(config)), seed_(seed), dtype_(dtype) {
   if (config_.r < 1) usage_error("lora: r must be at least 1, is ", config_.r);
   if (!(config_.lora_dropout >= 0 && config_.lora_dropout < 1))
     usage_error("lora: lora_dropout must be in [0, 1), is ", config_.lora_dropout);
+  if (!(config_.loraplus_lr_ratio > 0))
+    usage_error("lora: loraplus_lr_ratio must be above 0, is ", config_.loraplus_lr_ratio);
+  const std::string& init = config_.init_lora_weights;
+  if (!std::regex_match(init, std::regex("true|gaussian|pissa(_niter_[0-9]{1,4})?|olora")))
+    usage_error("lora: init_lora_weights must be true, gaussian, pissa, pissa_niter_N or olora, is '", init, "'");
 }
 
 Lora::~Lora() = default;
 
 void Lora::attach(const nn::SiteTable& sites) {
-  const auto targets = resolve_targets(sites, config_.target_modules, {nn::SiteKind::kLinear});
+  using Kind = nn::SiteKind;
+  const auto targets =
+      resolve_targets(sites, config_.target_modules, {Kind::kLinear, Kind::kEmbedding, Kind::kConv, Kind::kParam});
   for (const nn::Target& target : targets) {
     const int64_t rank = patterned(config_.rank_pattern, target.site->path, config_.r, "rank_pattern");
     const double alpha = patterned(config_.alpha_pattern, target.site->path, config_.lora_alpha, "alpha_pattern");
     if (rank < 1) usage_error("rank_pattern: rank must be at least 1, is ", rank);
     const double divisor = config_.use_rslora ? std::sqrt(static_cast<double>(rank)) : static_cast<double>(rank);
-    adapters_.push_back(
-        std::make_shared<LoraAdapter>(target, rank, alpha / divisor, config_.lora_dropout, seed_, dtype_));
+    adapters_.push_back(std::make_shared<LoraAdapter>(target, PairOptions{.rank = rank,
+                                                                          .scale = alpha / divisor,
+                                                                          .dropout = config_.lora_dropout,
+                                                                          .b_lr_scale = config_.loraplus_lr_ratio,
+                                                                          .init = config_.init_lora_weights,
+                                                                          .seed = seed_,
+                                                                          .dtype = dtype_}));
+    if (config_.use_dora) magnitudes_.push_back(std::make_shared<DoraMagnitude>(adapters_.back(), dtype_));
   }
   coverage_ = peft::coverage(sites, targets);
 }
 
 void Lora::bind(nn::EditSet& edits) const {
   for (const auto& adapter : adapters_) edits.add(*adapter->target().site, adapter);
+  for (const auto& magnitude : magnitudes_) edits.add(*magnitude->target().site, magnitude);
 }
 
 void Lora::begin_phase(int phase) {
   if (phase == 0) return;
   for (const auto& adapter : adapters_) adapter->reset();
+  for (const auto& magnitude : magnitudes_) magnitude->reset();
+}
+
+void Lora::after_step() {
+  for (const auto& magnitude : magnitudes_) magnitude->changed();
 }
 
 int64_t Lora::trainable_count() const {
   int64_t count = 0;
   for (const auto& adapter : adapters_) count += adapter->A().value().numel() + adapter->B().value().numel();
+  for (const auto& magnitude : magnitudes_) count += magnitude->magnitude().value().numel();
   return count;
 }
 

@@ -1,5 +1,7 @@
 // LoRA (Hu et al., 2021): W x becomes W x + s · B A x with A (R, in) and B (out, R), s = alpha / R, or alpha / sqrt(R)
-// (rsLoRA; Kalajdzievski, 2023). On any linear or a named slice of one.
+// (rsLoRA; Kalajdzievski, 2023). On any linear or a named slice of one, on embeddings, and on matrices that are not
+// multiplied by: convolutions (E, K) and A_log (E, N), diagonals stacked to a matrix. With DoRA's magnitudes, LoRA+'s
+// rates, and initial values taken from the base (PiSSA, OLoRA).
 #pragma once
 
 #include <map>
@@ -17,6 +19,9 @@ struct LoraConfig {
   double lora_alpha = 8;
   double lora_dropout = 0;
   bool use_rslora = false;
+  bool use_dora = false;
+  std::string init_lora_weights = "true";
+  double loraplus_lr_ratio = 1;
   std::vector<std::string> target_modules = {"in_proj", "x_proj", "out_proj"};
   std::map<std::string, int64_t> rank_pattern = {};  ///< regex on a site's path -> rank
   std::map<std::string, double> alpha_pattern = {};  ///< regex on a site's path -> alpha
@@ -27,13 +32,19 @@ struct LoraConfig {
     v.field("lora_alpha", lora_alpha, "scale is lora_alpha / r");
     v.field("lora_dropout", lora_dropout, "dropout on the input of A, 0 to 1");
     v.field("use_rslora", use_rslora, "scale is lora_alpha / sqrt(r) instead");
-    v.field("target_modules", target_modules, "sites: in_proj, x_proj:B, a regular expression, all-linear");
+    v.field("use_dora", use_dora, "rows get lengths that train of their own (DoRA; linears only)");
+    v.field("init_lora_weights", init_lora_weights,
+            "initial values: true | gaussian | pissa | pissa_niter_N | olora (the latter from the base's weights)");
+    v.field("loraplus_lr_ratio", loraplus_lr_ratio, "learning rate of B over that of A (LoRA+ advises 16)");
+    v.field("target_modules", target_modules,
+            "sites: in_proj, x_proj:B, conv1d, embeddings, A_log, a regular expression, all-linear");
     v.field("rank_pattern", rank_pattern, "rank for sites whose path ends in, or matches, the key");
     v.field("alpha_pattern", alpha_pattern, "lora_alpha for sites whose path ends in, or matches, the key");
   }
 };
 
 class LoraAdapter;
+class DoraMagnitude;
 
 class Lora final : public Configured<LoraConfig> {
  public:
@@ -47,6 +58,7 @@ class Lora final : public Configured<LoraConfig> {
   void attach(const nn::SiteTable& sites) override;
   void bind(nn::EditSet& edits) const override;
   void begin_phase(int phase) override;
+  void after_step() override;
   std::vector<std::pair<std::string, Tensor>> state() const override;
   void load_state(const std::vector<std::pair<std::string, Tensor>>& tensors) override;
   int64_t trainable_count() const override;
@@ -58,6 +70,7 @@ class Lora final : public Configured<LoraConfig> {
   Dtype dtype_;
   std::string coverage_;
   std::vector<std::shared_ptr<LoraAdapter>> adapters_;
+  std::vector<std::shared_ptr<DoraMagnitude>> magnitudes_;  // beside adapters_, or none
 };
 
 }  // namespace molt::peft

@@ -1,63 +1,97 @@
-// One LoRA pair at one target: the edit behind peft/lora.h.
+// The edits behind peft/lora.h: one pair (A, B) at one target, and the magnitudes that DoRA puts on top of it.
 #pragma once
 
-#include <cmath>
+#include <memory>
+#include <string>
 
-#include "molt/base/rng.h"
-#include "molt/ops/dropout.h"
-#include "molt/ops/low_rank.h"
-#include "molt/peft/lora.h"
+#include "molt/nn/edit.h"
 
 namespace molt::peft {
 
-/// The pair (A, B) of one target.
+struct PairOptions {
+  int64_t rank = 8;
+  double scale = 1;
+  double dropout = 0;
+  double b_lr_scale = 1;      ///< LoRA+: B's learning rate over A's
+  std::string init = "true";  ///< as LoraConfig::init_lora_weights
+  uint64_t seed = 0;
+  Dtype dtype = Dtype::kF32;
+};
+
+/// The pair of one target. Linear (or a slice of one): y += s · B A x, with A (R, I), B (O, R). Convolution (E, K) and
+/// parameters (E, N): the value + s · B A. Embedding: y += s · B A[:, id], with A (R, V), B (D, R).
 class LoraAdapter final : public nn::Edit {
  public:
-  LoraAdapter(const nn::Target& target, int64_t rank, double scale, double dropout, uint64_t seed, Dtype dtype)
-      : target_(target), rank_(rank), scale_(scale), dropout_(dropout), key_(seed) {
-    A_ = Var::leaf(Tensor::empty({rank, in_features()}, dtype));
-    B_ = Var::leaf(Tensor::empty({target.size(), rank}, dtype));
-    reset();
-  }
+  /// Throws UsageError for a site that is no matrix.
+  LoraAdapter(const nn::Target& target, const PairOptions& options);
 
-  /// A uniform in ±1/sqrt(in) (kaiming_uniform with a = sqrt(5)), B zero: the model starts unchanged.
-  void reset() {
-    Tensor a = A_.value(), b = B_.value();
-    const Rng rng(key_, target_.label() + ".lora_A");
-    const double bound = 1 / std::sqrt(static_cast<double>(in_features()));
-    std::vector<double> values(static_cast<size_t>(a.numel()));
-    for (size_t i = 0; i < values.size(); ++i) values[i] = (2 * rng.uniform(i) - 1) * bound;
-    a.copy_from(Tensor::from(values, a.shape()));
-    b.fill(0);
-  }
+  /// The initial values; the model starts unchanged.
+  void reset();
 
-  Var add_to_output(const nn::EditContext& e, const Var& x, const Var& y) const override {
-    return ops::low_rank(y, dropped(e, x), A_, B_, scale_, target_.begin());
-  }
+  Var add_to_output(const nn::EditContext& e, const Var& x, const Var& y) const override;
+  Var add_to_rows(const nn::EditContext& e, const std::vector<int32_t>& ids, const Var& y) const override;
+  Var change_param(const nn::EditContext& e, const Var& p) const override;
   void merge(const nn::Site&, const Tensor& weight) const override;
-  std::vector<nn::Trainable> trainables() const override {
-    return {{target_.label() + ".lora_A", A_}, {target_.label() + ".lora_B", B_}};
-  }
+  std::vector<nn::Trainable> trainables() const override;
 
   const nn::Target& target() const { return target_; }
   const Var& A() const { return A_; }
   const Var& B() const { return B_; }
-  double scale() const { return scale_; }
-  int64_t rank() const { return rank_; }
+  /// The pair that was taken from the base (pissa, olora), whose product is subtracted; undefined otherwise.
+  bool has_origin() const { return A0_.defined(); }
+  const Tensor& A0() const { return A0_; }
+  const Tensor& B0() const { return B0_; }
+  /// After A0 and B0 were written into.
+  void origin_changed();
+  bool embedding() const { return target_.site->kind == nn::SiteKind::kEmbedding; }
+  double scale() const { return options_.scale; }
+  int64_t rank() const { return options_.rank; }
 
  private:
-  int64_t in_features() const { return target_.site->shape[1]; }
-  Var dropped(const nn::EditContext& e, const Var& x) const {
-    if (!e.run.training || dropout_ == 0) return x;
-    const uint64_t key = mix_keys(mix_keys(e.run.seed, e.run.step), hash_name(target_.label()));
-    return ops::dropout(x, dropout_, key, e.run.first_row);
-  }
+  int64_t in_features() const { return embedding() ? target_.site->shape[0] : target_.site->shape[1]; }
+  int64_t out_features() const { return embedding() ? target_.site->shape[1] : target_.size(); }
+  Var dropped(const nn::EditContext& e, const Var& x) const;
 
   nn::Target target_;
-  int64_t rank_;
-  double scale_, dropout_;
-  uint64_t key_;
+  PairOptions options_;
   Var A_, B_;
+  Tensor A0_, B0_, minus_A0_, minus_B0_;
 };
+
+/// DoRA (Liu et al., 2024): rows of W + s B A are given lengths m that train of their own, y = m ∘ (W + s B A) x / ‖·‖.
+/// As the paper advises and PEFT does, the norm counts as a constant in gradients; it is renewed after changed(), from
+/// ‖W‖², W Aᵀ and A Aᵀ: no dense W + s B A is formed. The bias is not scaled.
+class DoraMagnitude final : public nn::Edit {
+ public:
+  DoraMagnitude(std::shared_ptr<LoraAdapter> pair, Dtype dtype);
+
+  /// m = ‖W + s B A‖: with B = 0 the model is unchanged, bit for bit.
+  void reset();
+  /// After A, B or W changed: the norms are made anew when they are next used.
+  void changed() { stale_ = true; }
+
+  Var change_output(const nn::EditContext&, const Var& y) const override;
+  void merge(const nn::Site&, const Tensor& weight) const override;
+  void merge_bias(const nn::Site&, const Tensor& bias) const override;
+  Stage merge_stage() const override { return Stage::kOutput; }
+  std::vector<nn::Trainable> trainables() const override;
+
+  const nn::Target& target() const { return pair_->target(); }
+  const Var& magnitude() const { return magnitude_; }
+
+ private:
+  Tensor factors() const;
+  const Tensor& norm() const;
+  void renew() const;
+
+  std::shared_ptr<LoraAdapter> pair_;
+  Var magnitude_;
+  mutable Tensor norm_;     // (O) of W + s B A
+  mutable Tensor squares_;  // (O) of W, f64
+  mutable bool stale_ = true;
+};
+
+/// ‖row‖ of the base's weight for rows of a linear; zeros where weights are not there.
+Tensor row_norms(const nn::Site& site, int64_t begin, int64_t count, Dtype dtype);
 
 }  // namespace molt::peft

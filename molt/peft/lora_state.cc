@@ -1,10 +1,12 @@
 // LoRA's tensors in PEFT's form. A slice becomes rows of a whole-site B that are zero elsewhere; several slices of one
 // site are stacked into one adapter of their ranks' sum. Both are exact, and undone when read back.
+#include <algorithm>
 #include <cmath>
-#include <map>
 
 #include "molt/base/error.h"
 #include "molt/io/adapter.h"
+#include "molt/peft/edit_method.h"
+#include "molt/peft/lora.h"
 #include "molt/peft/lora_adapter.h"
 
 namespace molt::peft {
@@ -27,71 +29,137 @@ int64_t total_rank(const Group& group) {
   return rank;
 }
 
+/// One pair among those that are stacked: what stands where in the whole-site A and B.
+struct Piece {
+  Tensor A, B;
+  int64_t row = 0;      ///< of A, and column of B
+  int64_t out = 0;      ///< first row of B
+  bool origin = false;  ///< B is stored with the other sign
+};
+
+/// The pairs of a group: those that train, then those they came from, whose product is taken away.
+std::vector<Piece> pieces(const Group& group, bool with_origins) {
+  std::vector<Piece> out;
+  int64_t row = 0;
+  for (const auto& a : group) {
+    out.push_back({a->A().value(), a->B().value(), row, a->target().begin(), false});
+    row += a->rank();
+  }
+  for (const auto& a : group) {
+    if (!with_origins || !a->has_origin()) continue;
+    out.push_back({a->A0(), a->B0(), row, a->target().begin(), true});
+    row += a->rank();
+  }
+  return out;
+}
+
+struct Keys {
+  std::string A, B;
+};
+Keys keys_of(const Group& group) {
+  const std::string& path = group[0]->target().site->path;
+  const bool embedding = group[0]->embedding();
+  return {io::peft_key(path, embedding ? "lora_embedding_A" : "lora_A.weight"),
+          io::peft_key(path, embedding ? "lora_embedding_B" : "lora_B.weight")};
+}
+
+/// Rows of a whole-site B.
+int64_t out_rows(const Group& group) {
+  return group[0]->embedding() ? group[0]->B().value().rows() : group[0]->target().site->shape[0];
+}
+
+Tensor part_of(const Tensor& B, const Piece& piece) {
+  return B.row_range(piece.out, piece.B.rows()).col_range(piece.row, piece.B.cols());
+}
+
 }  // namespace
 
 std::vector<std::pair<std::string, Tensor>> Lora::state() const {
   std::vector<std::pair<std::string, Tensor>> tensors;
   for (const Group& group : by_site(adapters_)) {
-    const nn::Site& site = *group[0]->target().site;
-    Tensor a = Tensor::zeros({total_rank(group), group[0]->A().value().cols()}, dtype_);
-    Tensor b = Tensor::zeros({site.shape[0], total_rank(group)}, dtype_);
-    int64_t rank = 0;
-    for (const auto& adapter : group) {
-      a.row_range(rank, adapter->rank()).copy_from(adapter->A().value());
-      b.row_range(adapter->target().begin(), adapter->B().value().rows())
-          .col_range(rank, adapter->rank())
-          .copy_from(adapter->B().value());
-      rank += adapter->rank();
+    const std::vector<Piece> all = pieces(group, true);
+    const int64_t rank = all.back().row + all.back().A.rows();
+    Tensor a = Tensor::zeros({rank, all[0].A.cols()}, dtype_), b = Tensor::zeros({out_rows(group), rank}, dtype_);
+    for (const Piece& piece : all) {
+      a.row_range(piece.row, piece.A.rows()).copy_from(piece.A);
+      Tensor to = part_of(b, piece);
+      to.copy_from(piece.B);
+      if (piece.origin) to.scale(-1);
     }
-    tensors.emplace_back(io::peft_key(site.path, "lora_A.weight"), a);
-    tensors.emplace_back(io::peft_key(site.path, "lora_B.weight"), b);
+    tensors.emplace_back(keys_of(group).A, a);
+    tensors.emplace_back(keys_of(group).B, b);
+  }
+  // A magnitude per row of the whole site; rows outside slices keep their own length.
+  const nn::Site* last = nullptr;
+  for (const auto& magnitude : magnitudes_) {
+    const nn::Target& t = magnitude->target();
+    if (t.site != last)
+      tensors.emplace_back(io::peft_key(t.site->path, "lora_magnitude_vector"),
+                           row_norms(*t.site, 0, t.site->shape[0], dtype_));
+    last = t.site;
+    tensors.back().second.row_range(t.begin(), t.size()).copy_from(magnitude->magnitude().value());
   }
   return tensors;
 }
 
 void Lora::load_state(const std::vector<std::pair<std::string, Tensor>>& tensors) {
-  std::map<std::string, Tensor> stored(tensors.begin(), tensors.end());
-  auto take = [&](const std::string& key, const Shape& shape) {
-    const auto at = stored.find(key);
-    if (at == stored.end()) usage_error("adapter: tensor ", key, " is missing");
-    if (at->second.shape() != shape)
-      usage_error("adapter: ", key, " is ", shape_str(at->second.shape()), ", its config asks for ", shape_str(shape));
-    return at->second;
-  };
   for (const Group& group : by_site(adapters_)) {
-    const nn::Site& site = *group[0]->target().site;
-    const Tensor a = take(io::peft_key(site.path, "lora_A.weight"), {total_rank(group), group[0]->A().value().cols()});
-    const Tensor b = take(io::peft_key(site.path, "lora_B.weight"), {site.shape[0], total_rank(group)});
-    int64_t rank = 0;
-    for (const auto& adapter : group) {
-      Tensor A = adapter->A().value(), B = adapter->B().value();
-      A.copy_from(a.row_range(rank, adapter->rank()));
-      B.copy_from(b.row_range(adapter->target().begin(), B.rows()).col_range(rank, adapter->rank()));
-      rank += adapter->rank();
+    const Keys keys = keys_of(group);
+    // A peer keeps the trained pair alone; then the origin is what was taken from the base at attach().
+    const auto at = std::find_if(tensors.begin(), tensors.end(), [&](const auto& t) { return t.first == keys.A; });
+    const bool alone = at != tensors.end() && at->second.rank() == 2 && at->second.dim(0) == total_rank(group);
+    const std::vector<Piece> all = pieces(group, !alone);
+    const int64_t rank = all.back().row + all.back().A.rows();
+    const Tensor a = stored_tensor(tensors, keys.A, {rank, all[0].A.cols()});
+    const Tensor b = stored_tensor(tensors, keys.B, {out_rows(group), rank});
+    for (const Piece& piece : all) {
+      Tensor A = piece.A, B = piece.B;
+      A.copy_from(a.row_range(piece.row, A.rows()));
+      B.copy_from(part_of(b, piece));
+      if (piece.origin) B.scale(-1);
     }
+    for (const auto& adapter : group) {
+      if (adapter->has_origin()) adapter->origin_changed();
+    }
+  }
+  for (const auto& magnitude : magnitudes_) {
+    const nn::Target& t = magnitude->target();
+    const Tensor m = stored_tensor(tensors, io::peft_key(t.site->path, "lora_magnitude_vector"), {t.site->shape[0]});
+    Tensor to = magnitude->magnitude().value();
+    to.copy_from(m.row_range(t.begin(), t.size()));
+    magnitude->changed();
   }
 }
 
 std::vector<MethodOptions> Lora::from_peft(const Json& config, const std::string& where) {
-  if (is_set(config, "use_dora")) usage_error(where, ": use_dora is set; DoRA adapters are not supported yet");
   if (text_in(config, "bias", where, "none") != "none")
     usage_error(where, ": bias is not \"none\"; trained biases are not supported yet");
   refuse_set(config,
-             {"modules_to_save", "target_parameters", "trainable_token_indices", "layer_replication",
-              "layers_to_transform", "exclude_modules", "lora_bias", "use_qalora", "use_bdlora",
-              "alora_invocation_tokens", "kasa_config", "velora_config", "monteclora_config"},
+             {"target_parameters", "trainable_token_indices", "layer_replication", "layers_to_transform",
+              "exclude_modules", "lora_bias", "use_qalora", "use_bdlora", "alora_invocation_tokens", "kasa_config",
+              "velora_config", "monteclora_config", "modules_to_save"},
              where);
   if (!config.contains("target_modules")) usage_error(where, ": target_modules is missing");
-  return {{"lora", taken(config, {"r", "lora_alpha", "lora_dropout", "use_rslora", "target_modules", "rank_pattern",
-                                  "alpha_pattern"})}};
+  Json options = taken(config, {"r", "lora_alpha", "lora_dropout", "use_rslora", "use_dora", "target_modules",
+                                "rank_pattern", "alpha_pattern"});
+  // Only these change the base; how other pairs were drawn no longer matters.
+  const Json init = config.value("init_lora_weights", Json(true));
+  const std::string word = init.is_string() ? init.get<std::string>() : "";
+  if (word.rfind("pissa", 0) == 0 || word == "olora") options["init_lora_weights"] = word;
+  if (word == "corda" || word == "lora_ga")
+    usage_error(where, ": init_lora_weights is ", word, ", which changes the base in ways this version cannot repeat");
+  return {{LoraConfig::kName, options}};
 }
 
 // What PEFT must be told of each site: its rank and the alpha that gives its scale.
 Json Lora::peft_config() const {
   Json ranks = Json::object(), alphas = Json::object(), modules = Json::array();
   for (const Group& group : by_site(adapters_)) {
-    const std::string& path = group[0]->target().site->path;
-    const int64_t rank = total_rank(group);
+    const nn::Site& site = *group[0]->target().site;
+    const std::string& path = site.path;
+    if (site.kind == nn::SiteKind::kConv || site.kind == nn::SiteKind::kParam)
+      usage_error("PEFT's LoRA has no low-rank change of ", path, " as a matrix");
+    const int64_t rank = total_rank(group) * (group[0]->has_origin() ? 2 : 1);
     const double scale = group[0]->scale();
     for (const auto& adapter : group) {
       if (adapter->scale() != scale)
@@ -108,12 +176,13 @@ Json Lora::peft_config() const {
                {"lora_alpha", json_number(config_.lora_alpha)},
                {"lora_dropout", config_.lora_dropout},
                {"use_rslora", config_.use_rslora},
+               {"use_dora", config_.use_dora},
                {"target_modules", modules},
                {"rank_pattern", ranks},
                {"alpha_pattern", alphas},
                {"bias", "none"},
                {"fan_in_fan_out", false},
-               {"init_lora_weights", true},
+               {"init_lora_weights", config_.init_lora_weights == "gaussian" ? Json("gaussian") : Json(true)},
                {"modules_to_save", nullptr}});
   return json;
 }

@@ -130,7 +130,7 @@ struct Trainer::Impl {
     phase = index;
     phase_step = 0;
     for (nn::Method* method : methods) method->begin_phase(static_cast<int>(index));
-    stream.seek({0, 0});
+    if (phases[index].restart_data) stream.seek({0, 0});
     bind();
     make_schedule();
     if (phases.size() > 1 && hooks.on_note)

@@ -1,110 +1,10 @@
 // Every method in every form worth telling apart, and combinations: what the laws are checked on.
 #pragma once
 
-#include <limits>
-#include <ostream>
-#include <string>
-#include <vector>
-
-#include "molt/peft/additional_scan.h"
-#include "molt/peft/full.h"
-#include "molt/peft/initial_state.h"
-#include "molt/peft/lora.h"
-#include "molt/peft/prefix.h"
-#include "molt/peft/prompt.h"
-#include "molt/peft/residual.h"
-#include "molt/peft/sdt.h"
-#include "molt/peft/state_offset.h"
-#include "tests/cases/tuning.h"
+#include "tests/cases/ssm_methods.h"
+#include "tests/cases/weight_methods.h"
 
 namespace molt::testing {
-
-struct MethodCase {
-  std::string name;
-  std::vector<MakeMethod> methods;
-  int phase = 0;
-  bool last_phase = true;
-  bool merges = true;
-  std::string model = "tied_small";
-  /// How far attaching may move the logits, relative to them. Where it is not 0 the method's documentation says why;
-  /// infinity: it starts elsewhere on purpose.
-  double start = 0;
-};
-
-inline void PrintTo(const MethodCase& c, std::ostream* out) { *out << c.name; }
-
-inline MakeMethod lora_on(std::vector<std::string> targets, double dropout = 0, int64_t rank = 3, uint64_t seed = 5) {
-  const peft::LoraConfig config{
-      .r = rank, .lora_alpha = 6, .lora_dropout = dropout, .target_modules = std::move(targets)};
-  return [=](Dtype dtype) { return std::make_unique<peft::Lora>(config, seed, dtype); };
-}
-
-inline MakeMethod sdt_with(const std::string& warmup, const std::string& criterion = "a_log") {
-  const peft::SdtConfig config{
-      .freeze_channels = 0.75, .freeze_states = 0.5, .warmup_steps = 3, .warmup = warmup, .criterion = criterion};
-  return [=](Dtype dtype) { return std::make_unique<peft::Sdt>(config, dtype); };
-}
-
-inline MakeMethod full_on(const std::vector<std::string>& train) {
-  return [=](Dtype) { return std::make_unique<peft::Full>(peft::FullConfig{train}); };
-}
-
-/// A method made from (Config, seed, dtype) or (Config, dtype).
-template <class M>
-MakeMethod with(const typename M::Config& config, uint64_t seed = 5) {
-  return [=](Dtype dtype) -> std::unique_ptr<nn::Method> {
-    if constexpr (std::is_constructible_v<M, typename M::Config, uint64_t, Dtype>) {
-      return std::make_unique<M>(config, seed, dtype);
-    } else {
-      return std::make_unique<M>(config, dtype);
-    }
-  };
-}
-
-/// Methods of what stands before, in and behind the scan.
-inline std::vector<MethodCase> ssm_method_cases() {
-  constexpr double kElsewhere = std::numeric_limits<double>::infinity();
-  // Three further columns change how the scan's sums are grouped.
-  constexpr double kRegrouped = 1e-6;
-  const MakeMethod states = with<peft::InitialState>({.target_modules = {"h0", "conv0"}});
-  const MakeMethod prefix = with<peft::PrefixTuning>({.num_virtual_tokens = 3});
-  const MakeMethod prompt = with<peft::PromptTuning>({.num_virtual_tokens = 3});
-  const MakeMethod more = with<peft::AdditionalScan>({.extra_states = 3});
-  const MakeMethod offset = with<peft::StateOffset>({});
-  auto learned = [](const char* name, const MakeMethod& make, double start) {
-    return MethodCase{.name = name, .methods = {make}, .merges = false, .start = start};
-  };
-  std::vector<MethodCase> cases{
-      learned("initial_state", with<peft::InitialState>({}), 0),
-      learned("initial_states", states, 0),
-      learned("initial_states_network",
-              with<peft::InitialState>({.target_modules = {"h0", "conv0"}, .encoder_hidden_size = 5}), 0),
-      learned("prefix", prefix, kElsewhere),
-      learned("prefix_network",
-              with<peft::PrefixTuning>({.num_virtual_tokens = 3, .prefix_projection = true, .encoder_hidden_size = 5}),
-              kElsewhere),
-      learned("prompt", prompt, kElsewhere),
-      learned("prompt_sampled",
-              with<peft::PromptTuning>({.num_virtual_tokens = 2, .prompt_tuning_init = "SAMPLE_VOCAB"}), kElsewhere),
-      learned("additional_scan", more, kRegrouped),
-      learned("state_offset", offset, 0),
-      learned("state_offset_r2", with<peft::StateOffset>({.r = 2}), 0),
-      learned("output_offset", with<peft::StateOffset>({.offset = "y"}), 0),
-      learned("output_offset_r2", with<peft::StateOffset>({.offset = "y", .r = 2}), 0),
-      {.name = "residual",
-       .methods = {with<peft::Residual>({.target_modules = {"A_log", "D", "conv1d", "norm.weight"}})}},
-  };
-  cases.push_back({.name = "before_in_and_behind_the_scan",
-                   .methods = {more, states, prefix, prompt, offset, with<peft::StateOffset>({.offset = "y"})},
-                   .merges = false,
-                   .start = kElsewhere});
-  cases.push_back({.name = "sdt_and_further_states",
-                   .methods = {more, sdt_with("a_log"), states, offset},
-                   .phase = 1,
-                   .merges = false,
-                   .start = kRegrouped});
-  return cases;
-}
 
 inline std::vector<MethodCase> method_cases() {
   std::vector<MethodCase> cases;
@@ -115,7 +15,7 @@ inline std::vector<MethodCase> method_cases() {
       cases.push_back(std::move(c));
     };
     // A method in its last phase, alone and after LoRA on the same and other sites.
-    [[maybe_unused]] auto add_composed = [&](const MethodCase& c) {
+    auto add_composed = [&](const MethodCase& c) {
       add(c);
       MethodCase both = c;
       both.name += "_and_lora";
@@ -158,6 +58,7 @@ inline std::vector<MethodCase> method_cases() {
     add({"lora_and_lora", {lora_on({"in_proj"}), lora_on({"x_proj:B"}, 0, 2, 9)}});
     add({"full_and_lora", {full_on({"D", "conv1d"}), lora_on({"in_proj", "out_proj"})}});
     add({"full_and_lora_on_one_site", {full_on({"x_proj"}), lora_on({"x_proj"})}});
+    add_weight_methods(model, add, add_composed);
     for (const MethodCase& c : ssm_method_cases()) add_composed(c);
   }
   return cases;

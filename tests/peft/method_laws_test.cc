@@ -94,7 +94,10 @@ TEST_P(MethodLaws, EveryTrainableMatters) {
     value.add(testing::random_tensor(value.shape(), ++seed, 0.01));
     tuned.after_step();
     // Well above what f64 rounds away, well below the change itself.
-    EXPECT_GT(relative_error(tuned.logits(stream), before), 1e-9) << t.name;
+    const bool idle = !GetParam().idle.empty() && t.name.find(GetParam().idle) != std::string::npos;
+    if (!idle) {
+      EXPECT_GT(relative_error(tuned.logits(stream), before), 1e-9) << t.name;
+    }
     value.copy_from(kept);
     tuned.after_step();
   }

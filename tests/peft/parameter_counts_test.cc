@@ -8,6 +8,7 @@ namespace {
 using testing::full_on;
 using testing::lora_on;
 using testing::MakeMethod;
+using testing::with;
 
 nn::LanguageModelPlan mamba(int64_t d_model, int64_t layers) {
   nn::LanguageModelPlan plan;
@@ -83,6 +84,8 @@ std::vector<Row> rows() {
        {full_on({"D", "norm.weight", "norm_f.weight"})},
        {56064, 296960, 494080},
        {0.043, 0.022, 0.018}},
+      {"bitfit", {with<peft::BitFit>({})}, {73728, 393216, 655360}, {0.057, 0.029, 0.024}},
+      {"ln_tuning", {with<peft::LnTuning>({})}, {25 * 768, 49 * 2048, 65 * 2560}, {0.0149, 0.0073, 0.0060}},
       {"sdt_75_lora_out", {sdt(0.75), r(8, {"out_proj"})}, {455328, 2430144, 4049664}, {0.351, 0.177, 0.146}},
       // By the formula: L · (channels · states + 2 N · channels) + LoRA, with 15, 41 and 51 channels, 2 or 1 states.
       {"sdt_90_lora_out",
@@ -144,7 +147,8 @@ TEST_P(ParameterCounts, AreThoseOfThePaper) {
       method->declare(model.sites(), model.parameters());
       method->attach(model.sites());
       count += method->trainable_count();
-      if (method->name() != "full") added += method->trainable_count();
+      const bool base_own = method->name() == "full" || method->name() == "bitfit" || method->name() == "ln_tuning";
+      if (!base_own) added += method->trainable_count();
     }
     EXPECT_EQ(count, GetParam().expected[s]) << sizes[s].name;
     const double percent = 100.0 * static_cast<double>(count) / static_cast<double>(model.parameter_count() + added);

@@ -55,7 +55,7 @@ TEST(Targets, WhatMatchesNothingIsRefusedWithNearNames) {
                                                {lora_on({"xproj:B"}), "xproj:B", "x_proj:B"},
                                                {lora_on({"x_proj:D"}), "x_proj:D", "x_proj:B"},
                                                {lora_on({"in_proj", "q_proj"}), "q_proj", "x_proj"},
-                                               {lora_on({"A_log"}), "A_log", "in_proj"},
+                                               {lora_on({"tap.y"}), "tap.y", "near names"},
                                                {lora_on({"mixer("}), "mixer(", "proj"},
                                                {full_on({"A_logs"}), "A_logs", "A_log"},
                                                {full_on({"norms"}), "norms", "near names"}}) {
