@@ -37,7 +37,9 @@ std::shared_ptr<GradNode> output_node(const Tensor& value, const std::shared_ptr
   auto node = std::make_shared<GradNode>();
   node->shape = value.shape();
   if (rows) node->shape[0] = static_cast<int64_t>(rows->size());
-  node->dtype = value.dtype() == Dtype::kF64 ? Dtype::kF64 : Dtype::kF32;
+  // A value kept in bf16 has its gradient in bf16; whoever makes one sees to it that nothing is added up there.
+  const Dtype dtype = value.dtype();
+  node->dtype = dtype == Dtype::kF64 || dtype == Dtype::kBf16 ? dtype : Dtype::kF32;
   node->device = value.device();
   node->rows = std::move(rows);
   node->producer = record;

@@ -13,6 +13,7 @@
 #include <memory>
 #include <vector>
 
+#include "molt/autograd/op_times.h"
 #include "molt/autograd/var.h"
 
 namespace molt {
@@ -128,7 +129,9 @@ class OpRecord final : public TapeRecord {
     if constexpr (kOutputs == 0) {
       const auto node = outputs[0].lock();
       const Tensor dy = node ? take_grad(*node) : Tensor();
-      if (dy.defined()) op_.backward(dy, grads);
+      if (!dy.defined()) return;
+      const TimedOp timed(Op::kName, true);
+      op_.backward(dy, grads);
     } else {
       std::array<Tensor, kOutputs> dy;
       bool any = false;
@@ -136,7 +139,9 @@ class OpRecord final : public TapeRecord {
         if (const auto node = outputs[i].lock()) dy[i] = take_grad(*node);
         any = any || dy[i].defined();
       }
-      if (any) op_.backward(dy, grads);
+      if (!any) return;
+      const TimedOp timed(Op::kName, true);
+      op_.backward(dy, grads);
     }
   }
 
@@ -161,7 +166,10 @@ template <class Op, class... Inputs>
 auto record(Op op, const Inputs&... inputs) {
   const Needs needs(grad_enabled() ? std::vector<const GradNode*>{inputs.node().get()...}
                                    : std::vector<const GradNode*>(sizeof...(Inputs), nullptr));
-  auto result = op.forward(needs, inputs.value()...);
+  auto result = [&] {
+    const TimedOp timed(Op::kName, false);
+    return op.forward(needs, inputs.value()...);
+  }();
   constexpr size_t kOutputs = detail::OutputCount<decltype(result)>::value;
   if (const OpObserver* observer = OpObserver::current()) {
     if constexpr (kOutputs == 0) {

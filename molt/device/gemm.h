@@ -12,6 +12,9 @@
 #include "molt/device/matrix.h"
 
 namespace molt {
+namespace amx {
+class Panels;
+}
 
 struct PackOptions {
   Dtype compute = Dtype::kF32;  ///< type of the operands: f32, bf16 (sums in f32), f64
@@ -57,6 +60,9 @@ class PackedMatrix {
 
   /// The kernel that serves T rows forward or backward, such as "brg:avx512_core_amx_bf16"; for benches and `doctor`.
   std::string kernel_name(int64_t rows, bool forward) const;
+
+  /// For the device room's own fused products: the weight in tiles of the matrix unit, or null where there is none.
+  const amx::Panels* panels(bool forward) const;
 
  private:
   struct Impl;

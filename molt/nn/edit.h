@@ -49,6 +49,13 @@ struct Trainable {
   double lr_scale = 1;  ///< times the recipe's learning rate
 };
 
+/// An addition of the form scale · (x Aᵀ) Bᵀ to columns [begin, begin + rows of B).
+struct LowRankTerm {
+  Var A, B;  ///< (R, in), (O, R)
+  double scale = 1;
+  int64_t begin = 0;
+};
+
 /// One change at one site. Hooks are called in attach order; an edit overrides what it needs.
 class Edit {
  public:
@@ -57,6 +64,9 @@ class Edit {
   virtual Var change_input(const EditContext&, const Var& x) const { return x; }
   /// Linear, Conv: y (T, out) plus something that depends on x. May write into y's memory: nobody else reads it.
   virtual Var add_to_output(const EditContext&, const Var& /*x*/, const Var& y) const { return y; }
+  /// Linear: where add_to_output() adds just such a term for this run, the term; a product may then take it along. An
+  /// undefined A says no.
+  virtual LowRankTerm low_rank_term(const EditContext&) const { return {}; }
   /// Embedding: y (T, D) plus something that depends on the ids; may write into y's memory.
   virtual Var add_to_rows(const EditContext&, const std::vector<int32_t>& /*ids*/, const Var& y) const { return y; }
   /// Linear, Conv, Embedding, Tap: y (T, out) after every addition.

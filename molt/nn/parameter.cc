@@ -17,7 +17,9 @@ void Parameter::set(const Tensor& source, const Precision& precision, bool dx) {
     repack();
     return;
   }
-  if (lookup) {
+  if (lookup && product && precision.base == precision.compute) {
+    var = {};  // rows are read from the packed copy, which holds the same numbers
+  } else if (lookup) {
     // Rows are read in place when the file already holds them in the dtype asked for.
     var = Var(values.dtype() == precision.base ? values : values.to(precision.base));
   } else if (!product) {

@@ -30,7 +30,8 @@ struct Parameter {
   bool ssm = false;      ///< one of the state-space part's parameters
   bool trained = false;  ///< decided before set()
 
-  Var var;  ///< the value: always for small tensors and tables, for matrices only when trained
+  Var var;  ///< the value: always for small tensors, for matrices when trained, for tables unless `packed` holds the
+            ///< same
   std::shared_ptr<PackedMatrix> packed;  ///< of a matrix, once set() ran
 
   /// Takes the checkpoint's values (any float dtype, `shape`), in the precision asked for. `dx`: the product towards

@@ -3,7 +3,9 @@
 #include "molt/base/error.h"
 #include "molt/ops/embedding.h"
 #include "molt/ops/linear.h"
+#include "molt/ops/linear_low_rank.h"
 #include "molt/ops/scatter_entries.h"
+#include "molt/tensor/matrix_view.h"
 
 namespace molt::nn {
 namespace {
@@ -105,13 +107,43 @@ Linear::Linear(const Scope& scope, const std::string& name, Parameter& shared) :
   site_ = &scope.site(name, SiteKind::kLinear, shared.shape, {}, weight_);
 }
 
-Var Linear::operator()(const Context& c, const Var& x) const {
+Var Linear::with_low_rank(const EditContext& e, const std::vector<std::shared_ptr<Edit>>& edits, const Var& x,
+                          const Var& bias, Dtype out) const {
+  constexpr int64_t kFew = 32;  // rows of decoding, which do not pay for packing A and B
+  if (edits.size() != 1 || weight_->trained || !weight_->packed) return {};
+  if (!e.run.training && x.value().rows() < kFew) return {};
+  const LowRankTerm term = edits[0]->low_rank_term(e);
+  if (!term.A.defined() || !ops::can_fuse_low_rank(*weight_->packed, term.A.value(), term.B.value())) return {};
+  return ops::linear_low_rank(x, weight_->packed, bias, term.A, term.B, term.scale, term.begin, out);
+}
+
+bool Linear::takes_narrow(const Context& c) const {
+  const auto& edits = edits_at(c, site_);
+  const PackedMatrix* packed = weight_->packed.get();
+  if (weight_->trained || !packed || !packed->panels(true) || !packed->panels(false)) return false;
+  if (bias_ && bias_->var.needs_grad()) return false;
+  if (edits.empty()) return true;
+  if (edits.size() > 1) return false;
+  const LowRankTerm term = edits[0]->low_rank_term({c, *site_});
+  return term.A.defined() && ops::can_fuse_low_rank(*packed, term.A.value(), term.B.value());
+}
+
+const PackedMatrix* Linear::plain(const Context& c) const {
+  return edits_at(c, site_).empty() && !weight_->trained && !bias_ ? weight_->packed.get() : nullptr;
+}
+
+Var Linear::operator()(const Context& c, const Var& x, bool narrow) const {
   const auto& edits = edits_at(c, site_);
   const EditContext e{c, *site_, &x};
   Var in = x;
   for (const auto& edit : edits) in = edit->change_input(e, in);
-  Var y = ops::linear(in, weight_->packed, weight_->trained ? weight_->var : Var(), edited_bias(c, site_, bias_));
-  for (const auto& edit : edits) y = edit->add_to_output(e, in, y);
+  const Var bias = edited_bias(c, site_, bias_);
+  const Dtype out = narrow ? Dtype::kBf16 : Dtype::kF32;
+  Var y = with_low_rank(e, edits, in, bias, out);
+  if (!y.defined()) {
+    y = ops::linear(in, weight_->packed, weight_->trained ? weight_->var : Var(), bias, out);
+    for (const auto& edit : edits) y = edit->add_to_output(e, in, y);
+  }
   for (const auto& edit : edits) y = edit->change_output(e, y);
   return y;
 }
@@ -133,6 +165,10 @@ ops::ConvResult Conv::operator()(const Context& c, const Var& x, const Var& tail
   return result;
 }
 
+bool Conv::takes_narrow(const Context& c) const {
+  return weight_->shape[1] == 4 && !weight_->trained && edits_at(c, site_).empty();
+}
+
 Embedding::Embedding(const Scope& scope, const std::string& name, int64_t vocabulary, int64_t width) {
   table_ = &(scope / name).parameter("weight", {vocabulary, width});
   table_->lookup = true;
@@ -143,7 +179,14 @@ Embedding::Embedding(const Scope& scope, const std::string& name, int64_t vocabu
 Var Embedding::operator()(const Context& c, const std::vector<int32_t>& ids, Dtype out) const {
   const auto& edits = edits_at(c, site_);
   const EditContext e{c, *site_};
-  Var y = ops::embedding(table_->var, ids, out);
+  Var y;
+  if (table_->var.defined()) {
+    y = ops::embedding(table_->var, ids, out);
+  } else {
+    Tensor rows = Tensor::empty({static_cast<int64_t>(ids.size()), table_->shape[1]}, out);
+    table_->packed->gather_rows(std::vector<int64_t>(ids.begin(), ids.end()).data(), matrix_view(rows));
+    y = Var(std::move(rows));
+  }
   for (const auto& edit : edits) y = edit->add_to_rows(e, ids, y);
   for (const auto& edit : edits) y = edit->change_output(e, y);
   return y;
@@ -165,6 +208,8 @@ Var Tap::operator()(const Context& c, Var x, const Activations& seen) const {
   for (const auto& edit : edits_at(c, site_)) x = edit->change_output({c, *site_, nullptr, &seen}, x);
   return x;
 }
+
+bool Tap::edited(const Context& c) const { return !edits_at(c, site_).empty(); }
 
 State::State(const Scope& scope, const std::string& name, Shape per_segment)
     : site_(&scope.site(name, SiteKind::kState, std::move(per_segment))) {}

@@ -46,9 +46,18 @@ class Linear {
   Linear(const Scope& scope, const std::string& name, int64_t in, int64_t out, std::vector<Slice> slices, bool bias);
   /// A linear over a parameter that exists already (tied heads).
   Linear(const Scope& scope, const std::string& name, Parameter& shared);
-  Var operator()(const Context& c, const Var& x) const;
+  /// `narrow`: the output may be kept in bf16; only where takes_narrow().
+  Var operator()(const Context& c, const Var& x, bool narrow = false) const;
+  /// Whether its input and output may be kept in bf16: products round their operands to it anyway, nothing trains here
+  /// but a low-rank addition, and no other edit sees them.
+  bool takes_narrow(const Context& c) const;
+  /// The weight, where this is nothing but a frozen product; null otherwise.
+  const PackedMatrix* plain(const Context& c) const;
 
  private:
+  /// The product and the only edit in one pass; undefined where they are two.
+  Var with_low_rank(const EditContext& e, const std::vector<std::shared_ptr<Edit>>& edits, const Var& x,
+                    const Var& bias, Dtype out) const;
   Parameter* weight_ = nullptr;
   Parameter* bias_ = nullptr;
   const Site* site_ = nullptr;
@@ -61,6 +70,8 @@ class Conv {
   Conv(const Scope& scope, const std::string& name, int64_t channels, int64_t width, bool bias);
   /// `tail` (S, K−1, E) or undefined: what came before each segment.
   ops::ConvResult operator()(const Context& c, const Var& x, const Var& tail, bool want_tail) const;
+  /// Whether its input may be kept in bf16.
+  bool takes_narrow(const Context& c) const;
 
  private:
   Parameter* weight_ = nullptr;
@@ -102,6 +113,7 @@ class Tap {
   Tap(const Scope& scope, const std::string& name, int64_t width);
   /// `seen`: what the block has computed so far.
   Var operator()(const Context& c, Var x, const Activations& seen) const;
+  bool edited(const Context& c) const;
 
  private:
   const Site* site_ = nullptr;

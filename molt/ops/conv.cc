@@ -31,11 +31,12 @@ std::array<Tensor, 2> Conv1d::forward(const Needs& needs, const Tensor& x, const
              channels, " channels");
   MOLT_CHECK(!tail.defined() || tail.shape() == tail_shape, "conv1d: tail is ", shape_str(tail.shape()), ", expected ",
              shape_str(tail_shape));
+  const Dtype compute = x.dtype() == Dtype::kBf16 ? Dtype::kF32 : x.dtype();
   for (const Tensor* t : {&weight, &bias, &tail})
-    MOLT_CHECK(!t->defined() || t->dtype() == x.dtype(), "conv1d: x is ", dtype_name(x.dtype()), ", another input is ",
-               dtype_name(t->dtype()));
+    MOLT_CHECK(!t->defined() || t->dtype() == (t == &tail ? x.dtype() : compute), "conv1d: x is ",
+               dtype_name(x.dtype()), ", another input is ", dtype_name(t->dtype()));
   ConvInputs in{x, weight, bias, tail, segments, silu};
-  Tensor y = x.like(x.shape()), tail_out;
+  Tensor y = x.like(x.shape(), compute), tail_out;
   if (want_tail) tail_out = x.like(tail_shape);
   conv_kernels.at(x.device()).forward(in, y, tail_out);
   if (needs.any()) saved = std::move(in);
@@ -45,8 +46,8 @@ std::array<Tensor, 2> Conv1d::forward(const Needs& needs, const Tensor& x, const
 void Conv1d::backward(const std::array<Tensor, 2>& dy, Grads& d) const {
   ConvGrads grads{dy[0], dy[1], {}, {}, {}, {}};
   if (d.wants(0)) grads.dx = d.out(0);
-  if (d.wants(1)) grads.dweight = saved.x.like(saved.weight.shape());
-  if (d.wants(2)) grads.dbias = saved.x.like(saved.bias.shape());
+  if (d.wants(1)) grads.dweight = saved.weight.like(saved.weight.shape());
+  if (d.wants(2)) grads.dbias = saved.bias.like(saved.bias.shape());
   if (d.wants(3)) grads.dtail = d.out(3);
   conv_kernels.at(saved.x.device()).backward(saved, grads);
   if (d.wants(1)) d.give(1, compact(grads.dweight, d.rows(1)));

@@ -54,24 +54,25 @@ Tensor pack_weights(const ConvInputs& in) {
   return packed;
 }
 
-/// The inputs of one segment with the tail before them: row i is what tap 0 of its token i reads.
-template <class T>
+/// The inputs of one segment with the tail before them: row i is what tap 0 of its token i reads. S: the type in which
+/// inputs, tails and their gradients are kept.
+template <class S>
 struct Window {
-  const T* x;
-  const T* tail;  // null: zeros
-  const T* zeros;
+  const S* x;
+  const S* tail;  // null: zeros
+  const S* zeros;
   int64_t ld, before, channels;
 
   Window(const ConvInputs& in, int64_t segment, const Tensor& zero_row)
-      : x(in.x.data<T>() + in.segments->begin(segment) * in.x.ld()),
+      : x(in.x.data<S>() + in.segments->begin(segment) * in.x.ld()),
         tail(nullptr),
-        zeros(zero_row.data<T>()),
+        zeros(zero_row.data<S>()),
         ld(in.x.ld()),
         before(in.weight.dim(1) - 1),
         channels(in.x.dim(1)) {
-    if (in.tail.defined()) tail = in.tail.data<T>() + segment * before * channels;
+    if (in.tail.defined()) tail = in.tail.data<S>() + segment * before * channels;
   }
-  const T* row(int64_t i) const {
+  const S* row(int64_t i) const {
     if (i >= before) return x + (i - before) * ld;
     return tail ? tail + i * channels : zeros;
   }
@@ -84,8 +85,8 @@ struct Weights {
 };
 
 // Channels [c, c + count) of bias + Σ_k w_k · rows[k]; count <= lanes. kTaps 0: any number.
-template <int kTaps, class D, class T = hn::TFromD<D>>
-HWY_INLINE hn::Vec<D> preactivation(D d, const Weights<T>& weights, const T* const* rows, int64_t c, int64_t count) {
+template <int kTaps, class D, class S, class T = hn::TFromD<D>>
+HWY_INLINE hn::Vec<D> preactivation(D d, const Weights<T>& weights, const S* const* rows, int64_t c, int64_t count) {
   const int64_t taps = kTaps ? kTaps : weights.taps;
   auto sum = hn::LoadU(d, weights.w + taps * weights.padded + c);
   for (int64_t k = 0; k < taps; ++k)
@@ -94,8 +95,8 @@ HWY_INLINE hn::Vec<D> preactivation(D d, const Weights<T>& weights, const T* con
 }
 
 // K vectors of one row of y from channel c on; the last has `count` channels.
-template <int kTaps, bool kSilu, int K, class D, class T = hn::TFromD<D>>
-HWY_INLINE void outputs(D d, const Weights<T>& weights, const T* const* rows, int64_t c, int64_t count, T* y) {
+template <int kTaps, bool kSilu, int K, class D, class S, class T = hn::TFromD<D>>
+HWY_INLINE void outputs(D d, const Weights<T>& weights, const S* const* rows, int64_t c, int64_t count, T* y) {
   const int64_t lanes = static_cast<int64_t>(hn::Lanes(d));
   hn::Vec<D> v[K], s[K];
   MOLT_EACH(K) v[i] = preactivation<kTaps>(d, weights, rows, c + i * lanes, count);
@@ -106,16 +107,16 @@ HWY_INLINE void outputs(D d, const Weights<T>& weights, const T* const* rows, in
   MOLT_EACH(K) store_first(d, v[i], y + c + i * lanes, count);
 }
 
-template <int kTaps, bool kSilu, class T>
+template <int kTaps, bool kSilu, class S, class T>
 void forward_tokens(const ConvInputs& in, const Weights<T>& weights, const Tensor& zeros, const Tensor& y,
                     int64_t begin, int64_t end) {
   const hn::ScalableTag<T> d;
   const int64_t lanes = static_cast<int64_t>(hn::Lanes(d)), channels = in.x.dim(1);
   const std::vector<int64_t>& offsets = in.segments->offsets();
-  std::vector<const T*> rows(static_cast<size_t>(weights.taps));
+  std::vector<const S*> rows(static_cast<size_t>(weights.taps));
   int64_t segment = std::upper_bound(offsets.begin(), offsets.end(), begin) - offsets.begin() - 1;
   for (int64_t t = begin; t < end; ++segment) {
-    const Window<T> window(in, segment, zeros);
+    const Window<S> window(in, segment, zeros);
     const int64_t first = in.segments->begin(segment);
     for (const int64_t last = std::min(end, in.segments->end(segment)); t < last; ++t) {
       for (int64_t k = 0; k < weights.taps; ++k) rows[static_cast<size_t>(k)] = window.row(t - first + k);
@@ -128,23 +129,24 @@ void forward_tokens(const ConvInputs& in, const Weights<T>& weights, const Tenso
   }
 }
 
-template <int kTaps, bool kSilu, class T>
+template <int kTaps, bool kSilu, class T, class S>
 void forward_typed(const ConvInputs& in, const Tensor& y, const Tensor& tail_out) {
   const int64_t channels = in.x.dim(1), taps = in.weight.dim(1), before = taps - 1;
   const Tensor packed = pack_weights<T>(in), zeros = Tensor::zeros({channels}, in.x.dtype());
   const Weights<T> weights{packed.data<T>(), taps, packed.dim(1)};
-  parallel_ranges(in.x.dim(0), kGrain / std::max<int64_t>(channels, 1) + 1,
-                  [&](int64_t begin, int64_t end) { forward_tokens<kTaps, kSilu>(in, weights, zeros, y, begin, end); });
+  parallel_ranges(in.x.dim(0), kGrain / std::max<int64_t>(channels, 1) + 1, [&](int64_t begin, int64_t end) {
+    forward_tokens<kTaps, kSilu, S>(in, weights, zeros, y, begin, end);
+  });
   if (!tail_out.defined()) return;
   for (int64_t s = 0; s < in.segments->count(); ++s) {
-    const Window<T> window(in, s, zeros);
+    const Window<S> window(in, s, zeros);
     for (int64_t j = 0; j < before; ++j)
-      std::copy_n(window.row(in.segments->length(s) + j), channels, tail_out.data<T>() + (s * before + j) * channels);
+      std::copy_n(window.row(in.segments->length(s) + j), channels, tail_out.data<S>() + (s * before + j) * channels);
   }
 }
 
 /// One thread's share of the backward pass: some channels, all tokens.
-template <int kTaps, bool kSilu, class T>
+template <int kTaps, bool kSilu, class T, class S>
 class Backward {
   using D = hn::ScalableTag<T>;
 
@@ -171,7 +173,7 @@ class Backward {
   // Row l of the inputs with the tail before them gets Σ_k w_k · g_{l-k}, g the gradient of the pre-activation: known
   // as soon as token l is, so everything runs forward in time with the last K-1 rows of g at hand.
   void segment(int64_t s) {
-    const Window<T> window(in_, s, zeros_);
+    const Window<S> window(in_, s, zeros_);
     const int64_t length = in_.segments->length(s);
     std::fill_n(scratch_.begin(), before_ * kTile, T(0));
     for (int64_t first = 0; first < length + before_; first += kChunk) {
@@ -188,7 +190,7 @@ class Backward {
   /// Row i of this chunk's g; rows -(K-1) to -1 are those before it.
   T* g_row(int64_t i) { return scratch_.data() + (before_ + i) * kTile; }
 
-  void gate_row(int64_t s, const Window<T>& window, int64_t l, T* g) {
+  void gate_row(int64_t s, const Window<S>& window, int64_t l, T* g) {
     if (!grads_.dy.defined()) {
       std::fill_n(g, kTile, T(0));
       return;
@@ -216,7 +218,7 @@ class Backward {
     MOLT_EACH(K) hn::StoreU(v[i], d, g + c + i * lanes);
   }
 
-  void add_to_sums(const Window<T>& window, int64_t first, int64_t live) {
+  void add_to_sums(const Window<S>& window, int64_t first, int64_t live) {
     const D d;
     const int64_t lanes = static_cast<int64_t>(hn::Lanes(d));
     auto body = [&](int64_t i, int64_t count) HWY_ATTR {
@@ -243,11 +245,11 @@ class Backward {
     const GradOut& target = is_tail ? grads_.dtail : grads_.dx;
     if (!target.tensor.defined()) return;
     const int64_t all = in_.x.dim(1);
-    T* to = target.tensor.data<T>() + begin_ +
+    S* to = target.tensor.data<S>() + begin_ +
             (is_tail ? (s * before_ + l) * all : (in_.segments->begin(s) + l - before_) * target.tensor.ld());
-    const T* from_tail = nullptr;
+    const S* from_tail = nullptr;
     if (grads_.dtail_out.defined() && l >= length)
-      from_tail = grads_.dtail_out.data<T>() + (s * before_ + l - length) * all + begin_;
+      from_tail = grads_.dtail_out.data<S>() + (s * before_ + l - length) * all + begin_;
     const D d;
     const int64_t lanes = static_cast<int64_t>(hn::Lanes(d)), taps = kTaps ? kTaps : weights_.taps;
     auto body = [&](int64_t i, int64_t count) HWY_ATTR {
@@ -270,10 +272,10 @@ class Backward {
   T* sums_;  // by tap, as the weights
   int64_t before_, begin_ = 0, width_ = 0;
   std::vector<T> scratch_;
-  std::vector<const T*> rows_;
+  std::vector<const S*> rows_;
 };
 
-template <int kTaps, bool kSilu, class T>
+template <int kTaps, bool kSilu, class T, class S>
 void backward_typed(const ConvInputs& in, const ConvGrads& grads) {
   const int64_t channels = in.x.dim(1), taps = in.weight.dim(1);
   const int64_t lanes = static_cast<int64_t>(hn::Lanes(hn::ScalableTag<T>()));
@@ -282,7 +284,7 @@ void backward_typed(const ConvInputs& in, const ConvGrads& grads) {
   const Weights<T> weights{packed.data<T>(), taps, packed.dim(1)};
   const int64_t vectors = weights.padded / lanes, tokens = std::max<int64_t>(in.x.dim(0), 1);
   parallel_ranges(vectors, kGrain / (tokens * lanes) + 1, [&](int64_t begin, int64_t end) {
-    Backward<kTaps, kSilu, T>(in, grads, weights, zeros, sums.data<T>())
+    Backward<kTaps, kSilu, T, S>(in, grads, weights, zeros, sums.data<T>())
         .channels(begin * lanes, std::min(end * lanes, channels));
   });
   const T* sum = sums.data<T>();
@@ -297,21 +299,26 @@ void backward_typed(const ConvInputs& in, const ConvGrads& grads) {
 // Calls f<taps, silu, type>: four taps are Mamba's.
 template <class F>
 void specialised(const ConvInputs& in, F&& f) {
+  if (in.x.dtype() == Dtype::kBf16) {
+    MOLT_CHECK(in.weight.dim(1) == 4 && in.silu, "conv1d: inputs in bf16 need four taps and SiLU");
+    return f.template operator()<4, true, float, bf16>();
+  }
   with_compute_type(in.x.dtype(), [&](auto t) {
     using T = decltype(t);
     if (in.weight.dim(1) == 4) {
-      in.silu ? f.template operator()<4, true, T>() : f.template operator()<4, false, T>();
+      in.silu ? f.template operator()<4, true, T, T>() : f.template operator()<4, false, T, T>();
     } else {
-      in.silu ? f.template operator()<0, true, T>() : f.template operator()<0, false, T>();
+      in.silu ? f.template operator()<0, true, T, T>() : f.template operator()<0, false, T, T>();
     }
   });
 }
 
 void forward(const ConvInputs& in, const Tensor& y, const Tensor& tail_out) {
-  specialised(in, [&]<int kTaps, bool kSilu, class T>() { forward_typed<kTaps, kSilu, T>(in, y, tail_out); });
+  specialised(in,
+              [&]<int kTaps, bool kSilu, class T, class S>() { forward_typed<kTaps, kSilu, T, S>(in, y, tail_out); });
 }
 void backward(const ConvInputs& in, const ConvGrads& grads) {
-  specialised(in, [&]<int kTaps, bool kSilu, class T>() { backward_typed<kTaps, kSilu, T>(in, grads); });
+  specialised(in, [&]<int kTaps, bool kSilu, class T, class S>() { backward_typed<kTaps, kSilu, T, S>(in, grads); });
 }
 
 }  // namespace

@@ -12,7 +12,8 @@ namespace molt::ops {
 struct Linear {
   static constexpr const char* kName = "linear";
   std::shared_ptr<const PackedMatrix> packed;
-  Tensor x{};  // saved only if W trains
+  Dtype out = Dtype::kF32;  // f32 or bf16; f64 where the weight is
+  Tensor x{};               // saved only if W trains
 
   Tensor forward(const Needs& needs, const Tensor& x_in, const Tensor& weight, const Tensor& bias);
   void backward(const Tensor& dy, Grads& d) const;
@@ -20,8 +21,8 @@ struct Linear {
 
 /// x (T, I) -> (T, O). `weight`: undefined unless W trains; `packed` must then hold its current values.
 inline Var linear(const Var& x, std::shared_ptr<const PackedMatrix> packed, const Var& weight = {},
-                  const Var& bias = {}) {
-  return record(Linear{std::move(packed)}, x, weight, bias);
+                  const Var& bias = {}, Dtype out = Dtype::kF32) {
+  return record(Linear{std::move(packed), out}, x, weight, bias);
 }
 
 }  // namespace molt::ops

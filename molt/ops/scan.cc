@@ -28,11 +28,12 @@ std::array<Tensor, 2> SelectiveScan::forward(const Needs& needs, const Tensor& x
   check_shape("B", B, {tokens, states_per_channel}, x.dtype());
   check_shape("C", C, {tokens, states_per_channel}, x.dtype());
   if (D.defined()) check_shape("D", D, {width}, x.dtype());
-  if (z.defined()) check_shape("z", z, x.shape(), x.dtype());
+  const bool narrow = z.defined() && z.dtype() == Dtype::kBf16 && x.dtype() == Dtype::kF32;
+  if (z.defined()) check_shape("z", z, x.shape(), narrow ? Dtype::kBf16 : x.dtype());
   if (h0.defined()) check_shape("h0", h0, state_shape, x.dtype());
 
   ScanTensors tensors{x, dt, A_log.contiguous() ? A_log : A_log.clone(), B, C, D, z, h0, segments};
-  Tensor y = x.like(x.shape()), state;
+  Tensor y = x.like(x.shape(), narrow ? Dtype::kBf16 : x.dtype()), state;
   if (want_state) state = x.like(state_shape);
   scan_kernels.at(x.device()).forward(tensors, y, state, needs.any() ? &states : nullptr);
   if (needs.any()) in = std::move(tensors);

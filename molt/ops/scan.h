@@ -12,7 +12,8 @@
 
 namespace molt::ops {
 
-/// What both directions read. f32 or f64, all of one type; matrices over tokens may be views of columns.
+/// What both directions read. f32 or f64, all of one type, but beside f32 z may be bf16: then y, dy and dz are too.
+/// Matrices over tokens may be views of columns.
 struct ScanTensors {
   Tensor x;      ///< (T, E)
   Tensor dt;     ///< (T, E), before softplus

@@ -18,8 +18,9 @@ HWY_BEFORE_NAMESPACE();
 namespace molt::ops::HWY_NAMESPACE {
 namespace {
 
-/// One thread's share of the backward pass: some pairs of blocks, all tokens.
-template <class T>
+/// One thread's share of the backward pass: some pairs of blocks, all tokens. S: the type in which z, y and their
+/// gradients are kept.
+template <class T, class S>
 class Backward {
   using D = hn::ScalableTag<T>;
   using V = hn::Vec<D>;
@@ -72,10 +73,12 @@ class Backward {
   void chunk(int64_t chunk, int64_t first, int64_t rows) {
     next_ = RowPrefetch();
     if (first >= kChunk) {
-      for (const Tensor* t :
-           {&in_.x, &in_.dt, &in_.z, &grads_.dy, &grads_.dx.tensor, &grads_.ddt.tensor, &grads_.dz.tensor})
-        next_.template add<T>(*t, first - kChunk, kChunk, sizes_.first_channel(first_block_),
-                              kPair * sizes_.vector_bytes());
+      const int64_t at = sizes_.first_channel(first_block_), wide = kPair * sizes_.vector_bytes(),
+                    narrow = kPair * sizes_.lanes * static_cast<int64_t>(sizeof(S));
+      for (const Tensor* t : {&in_.x, &in_.dt, &grads_.dx.tensor, &grads_.ddt.tensor})
+        next_.template add<T>(*t, first - kChunk, kChunk, at, wide);
+      for (const Tensor* t : {&in_.z, &grads_.dy, &grads_.dz.tensor})
+        next_.template add<S>(*t, first - kChunk, kChunk, at, narrow);
     }
     if (chunk > 0) next_.add(saved_ + sizes_.saved_at(chunk - 1, first_block_), kPair * sizes_.block_states());
     for (int64_t w = 0; w < kPair; ++w) gate(w, first, rows);
@@ -88,8 +91,9 @@ class Backward {
   }
 
   /// Where a block's part of a matrix over tokens begins; null where there is none.
-  static const T* rows_of(const Tensor& t, int64_t first, int64_t at) {
-    return t.defined() ? t.template data<T>() + first * t.ld() + at : nullptr;
+  template <class E = T>
+  static const E* rows_of(const Tensor& t, int64_t first, int64_t at) {
+    return t.defined() ? t.template data<E>() + first * t.ld() + at : nullptr;
   }
 
   // Everything that has no state: Δ, Δx, g, slopes of softplus and gate, what y starts from.
@@ -97,8 +101,8 @@ class Backward {
     const int64_t live = sizes_.live(first_block_ + w), at = sizes_.first_channel(first_block_ + w);
     const Streams from{rows_of(in_.x, first, at),
                        rows_of(in_.dt, first, at),
-                       rows_of(grads_.dy, first, at),
-                       rows_of(in_.z, first, at),
+                       rows_of<S>(grads_.dy, first, at),
+                       rows_of<S>(in_.z, first, at),
                        in_.x.ld(),
                        in_.dt.ld(),
                        grads_.dy.ld(),
@@ -111,7 +115,8 @@ class Backward {
   }
 
   struct Streams {
-    const T *x, *dt, *dy, *z;
+    const T *x, *dt;
+    const S *dy, *z;
     int64_t ld_x, ld_dt, ld_dy, ld_z;
   };
 
@@ -271,7 +276,8 @@ class Backward {
     const int64_t at = sizes_.first_channel(first_block_ + w);
     const V skip = in_.D.defined() ? load_first(d, in_.D.template data<T>() + at, live) : hn::Zero(d);
     const V rate_unit = hn::Set(d, 1 / kRateUnit<T>);
-    const Target dx(grads_.dx, first, at), ddt(grads_.ddt, first, at), dz(grads_.dz, first, at);
+    const Target<T> dx(grads_.dx, first, at), ddt(grads_.ddt, first, at);
+    const Target<S> dz(grads_.dz, first, at);
     const T *HWY_RESTRICT x = rows_of(in_.x, first, at), *HWY_RESTRICT gs = g_ + from, *HWY_RESTRICT dus = du_ + from;
     const T *HWY_RESTRICT ddts = ddt_ + from, *HWY_RESTRICT dts = dt_ + from, *HWY_RESTRICT slopes = slope_ + from;
     const T *HWY_RESTRICT outs = out_ + from, *HWY_RESTRICT gate_slopes = gate_slope_ + from;
@@ -290,17 +296,18 @@ class Backward {
   }
 
   /// A block's part of a gradient over tokens.
+  template <class E>
   struct Target {
-    T* data;
+    E* data;
     int64_t ld;
     bool accumulate;
 
     Target(const GradOut& out, int64_t first, int64_t at)
-        : data(const_cast<T*>(rows_of(out.tensor, first, at))), ld(out.tensor.ld()), accumulate(out.accumulate) {}
+        : data(const_cast<E*>(rows_of<E>(out.tensor, first, at))), ld(out.tensor.ld()), accumulate(out.accumulate) {}
     HWY_INLINE void put(int64_t t, V v, int64_t live) const {
       if (!data) return;
       const D d;
-      T* to = data + t * ld;
+      E* to = data + t * ld;
       store_first(d, accumulate ? hn::Add(v, load_first(d, to, live)) : v, to, live);
     }
   };
@@ -329,7 +336,7 @@ void for_rows(const IndexSetPtr& rows, int64_t channels, F&& f) {
   for (int64_t i = 0; i < count; ++i) f(i, rows ? (*rows)[static_cast<size_t>(i)] : i);
 }
 
-template <class T>
+template <class T, class S>
 void backward_typed(const ScanTensors& in, const Tensor& saved, const ScanGrads& grads) {
   const Sizes<T> sizes(in);
   const TokenRows<T> B(in.B, sizes.padded_states), C(in.C, sizes.padded_states);
@@ -348,8 +355,8 @@ void backward_typed(const ScanTensors& in, const Tensor& saved, const ScanGrads&
   std::vector<TokenSums<T>> sums;
   for (int64_t part = 0; part < parts; ++part) sums.emplace_back(sizes);
   parallel_for(parts, 1, [&](int64_t part) {
-    Backward<T> share(in, sizes, B, C, saved.data<T>(), grads, sums[static_cast<size_t>(part)],
-                      dA.defined() ? dA.data<T>() : nullptr, dD.defined() ? dD.data<T>() : nullptr);
+    Backward<T, S> share(in, sizes, B, C, saved.data<T>(), grads, sums[static_cast<size_t>(part)],
+                         dA.defined() ? dA.data<T>() : nullptr, dD.defined() ? dD.data<T>() : nullptr);
     for (int64_t pair = pairs * part / parts; pair < pairs * (part + 1) / parts; ++pair)
       share.pair(pair, train_A[static_cast<size_t>(pair)]);
   });

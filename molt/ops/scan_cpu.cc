@@ -15,10 +15,12 @@ namespace molt::ops::HWY_NAMESPACE {
 namespace {
 
 void forward(const ScanTensors& in, const Tensor& y, const Tensor& state, Tensor* saved) {
-  with_compute_type(in.x.dtype(), [&](auto t) { forward_typed<decltype(t)>(in, y, state, saved); });
+  if (y.dtype() == Dtype::kBf16) return forward_typed<float, bf16>(in, y, state, saved);
+  with_compute_type(in.x.dtype(), [&](auto t) { forward_typed<decltype(t), decltype(t)>(in, y, state, saved); });
 }
 void backward(const ScanTensors& in, const Tensor& saved, const ScanGrads& grads) {
-  with_compute_type(in.x.dtype(), [&](auto t) { backward_typed<decltype(t)>(in, saved, grads); });
+  if (in.z.defined() && in.z.dtype() == Dtype::kBf16) return backward_typed<float, bf16>(in, saved, grads);
+  with_compute_type(in.x.dtype(), [&](auto t) { backward_typed<decltype(t), decltype(t)>(in, saved, grads); });
 }
 
 }  // namespace

@@ -14,8 +14,8 @@ HWY_BEFORE_NAMESPACE();
 namespace molt::ops::HWY_NAMESPACE {
 namespace {
 
-/// One thread's share of the forward pass: some blocks, all tokens.
-template <class T>
+/// One thread's share of the forward pass: some blocks, all tokens. S: the type in which z and y are kept.
+template <class T, class S>
 class Forward {
   using D = hn::ScalableTag<T>;
   using V = hn::Vec<D>;
@@ -62,14 +62,16 @@ class Forward {
     const int64_t live = sizes_.live(block), at = sizes_.first_channel(block);
     RowPrefetch next;
     if (first + rows + kChunk <= sizes_.tokens) {
-      for (const Tensor* t : {&in_.x, &in_.dt, &in_.z, &y_})
+      for (const Tensor* t : {&in_.x, &in_.dt})
         next.template add<T>(*t, first + rows, kChunk, at, sizes_.vector_bytes());
+      for (const Tensor* t : {&in_.z, &y_})
+        next.template add<S>(*t, first + rows, kChunk, at, sizes_.lanes * static_cast<int64_t>(sizeof(S)));
     }
     enter(first, rows, at, live);
     int64_t n = 0;
     for (; n + 16 <= sizes_.padded_states; n += 16) states<16>(n, first, rows, next);
     for (; n < sizes_.padded_states; n += kGroup) states<kGroup>(n, first, rows, next);
-    T* y = y_.data<T>() + first * y_.ld() + at;
+    S* y = y_.data<S>() + first * y_.ld() + at;
     const int64_t lanes = static_cast<int64_t>(hn::Lanes(d)), ld = y_.ld();
     const T *out = out_, *gate = gate_;
     for (int64_t t = 0; t < rows; ++t, y += ld, out += lanes, gate += lanes)
@@ -79,7 +81,7 @@ class Forward {
   // What has no state: Δ, Δx, D x and silu(z), for K tokens at once.
   template <int K>
   HWY_INLINE void enter_tokens(int64_t t, int64_t live, V skip, const T* HWY_RESTRICT x, int64_t ld_x,
-                               const T* HWY_RESTRICT dt, int64_t ld_dt, const T* HWY_RESTRICT z, int64_t ld_z) {
+                               const T* HWY_RESTRICT dt, int64_t ld_dt, const S* HWY_RESTRICT z, int64_t ld_z) {
     const D d;
     const int64_t lanes = static_cast<int64_t>(hn::Lanes(d)), to = t * lanes;
     T *HWY_RESTRICT dts = dt_ + to, *HWY_RESTRICT us = u_ + to, *HWY_RESTRICT outs = out_ + to;
@@ -108,7 +110,7 @@ class Forward {
     const int64_t ld_x = in_.x.ld(), ld_dt = in_.dt.ld(), ld_z = in_.z.ld();
     const T* x = in_.x.data<T>() + first * ld_x + at;
     const T* dt = in_.dt.data<T>() + first * ld_dt + at;
-    const T* z = in_.z.defined() ? in_.z.data<T>() + first * ld_z + at : nullptr;
+    const S* z = in_.z.defined() ? in_.z.data<S>() + first * ld_z + at : nullptr;
     int64_t t = 0;
     if (live == static_cast<int64_t>(hn::Lanes(d))) {
       for (; t + 4 <= rows; t += 4) enter_tokens<4>(t, hn::Lanes(d), skip, x, ld_x, dt, ld_dt, z, ld_z);
@@ -161,7 +163,7 @@ class Forward {
   T *dt_, *u_, *out_, *gate_;  // [token][lane]: Δ, Δ·x, y before the gate, silu(z)
 };
 
-template <class T>
+template <class T, class S>
 void forward_typed(const ScanTensors& in, const Tensor& y, const Tensor& state, Tensor* saved) {
   const Sizes<T> sizes(in);
   const TokenRows<T> B(in.B, sizes.padded_states), C(in.C, sizes.padded_states);
@@ -173,7 +175,7 @@ void forward_typed(const ScanTensors& in, const Tensor& y, const Tensor& state, 
   const int64_t blocks = (sizes.channels + sizes.lanes - 1) / sizes.lanes;
   const int64_t work = std::max<int64_t>(sizes.tokens, 1) * sizes.block_states();
   parallel_ranges(blocks, kGrain / work + 1, [&](int64_t begin, int64_t end) {
-    Forward<T> share(in, sizes, B, C, y, state, saved_data);
+    Forward<T, S> share(in, sizes, B, C, y, state, saved_data);
     for (int64_t block = begin; block < end; ++block) share.block(block);
   });
 }

@@ -12,6 +12,7 @@
 
 #include <hwy/contrib/math/math-inl.h>
 
+#include "molt/device/dtype.h"
 #include "molt/ops/simd.h"
 
 HWY_BEFORE_NAMESPACE();
@@ -28,6 +29,32 @@ template <class D>
 HWY_INLINE void store_first(D d, hn::Vec<D> v, hn::TFromD<D>* to, int64_t count) {
   if (count >= static_cast<int64_t>(hn::Lanes(d))) return hn::StoreU(v, d, to);
   hn::BlendedStore(v, hn::FirstN(d, static_cast<size_t>(count)), d, to);
+}
+
+/// The same for numbers kept in bf16, as f32 in registers; stores round to nearest, ties to even, and keep NaN.
+template <class D>
+HWY_INLINE hn::Vec<D> load_first(D d, const bf16* from, int64_t count) {
+  const hn::Rebind<uint16_t, D> halves;
+  const hn::RebindToUnsigned<D> words;
+  const auto* bits = reinterpret_cast<const uint16_t*>(from);
+  const auto v = count >= static_cast<int64_t>(hn::Lanes(d))
+                     ? hn::LoadU(halves, bits)
+                     : hn::MaskedLoad(hn::FirstN(halves, static_cast<size_t>(count)), halves, bits);
+  return hn::BitCast(d, hn::ShiftLeft<16>(hn::PromoteTo(words, v)));
+}
+template <class D>
+HWY_INLINE void store_first(D d, hn::Vec<D> v, bf16* to, int64_t count) {
+  const hn::Rebind<uint16_t, D> halves;
+  const hn::RebindToUnsigned<D> words;
+  const auto u = hn::BitCast(words, v);
+  const auto lowest = hn::And(hn::ShiftRight<16>(u), hn::Set(words, 1));
+  const auto rounded = hn::Add(u, hn::Add(lowest, hn::Set(words, 0x7fff)));
+  const auto quiet = hn::Or(u, hn::Set(words, 0x400000));
+  const auto out =
+      hn::TruncateTo(halves, hn::ShiftRight<16>(hn::IfThenElse(hn::RebindMask(words, hn::IsNaN(v)), quiet, rounded)));
+  auto* bits = reinterpret_cast<uint16_t*>(to);
+  if (count >= static_cast<int64_t>(hn::Lanes(d))) return hn::StoreU(out, halves, bits);
+  hn::BlendedStore(out, hn::FirstN(halves, static_cast<size_t>(count)), halves, bits);
 }
 
 /// 1 / v for finite v whose reciprocal is normal.

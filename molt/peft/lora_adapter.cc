@@ -121,6 +121,11 @@ Var LoraAdapter::add_to_output(const nn::EditContext& e, const Var& x, const Var
   return ops::low_rank(moved, x, ops::add_param(A_, Var(minus_A0_)), Var(B0_), s, target_.begin());
 }
 
+nn::LowRankTerm LoraAdapter::low_rank_term(const nn::EditContext& e) const {
+  if (has_origin() || (e.run.training && options_.dropout > 0)) return {};
+  return {A_, B_, options_.scale, target_.begin()};
+}
+
 Var LoraAdapter::add_to_rows(const nn::EditContext&, const std::vector<int32_t>& ids, const Var& y) const {
   return ops::low_rank_rows(y, A_, B_, ids, options_.scale);
 }

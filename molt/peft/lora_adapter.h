@@ -31,6 +31,7 @@ class LoraAdapter final : public nn::Edit {
   Var add_to_output(const nn::EditContext& e, const Var& x, const Var& y) const override;
   Var add_to_rows(const nn::EditContext& e, const std::vector<int32_t>& ids, const Var& y) const override;
   Var change_param(const nn::EditContext& e, const Var& p) const override;
+  nn::LowRankTerm low_rank_term(const nn::EditContext& e) const override;
   void merge(const nn::Site&, const Tensor& weight) const override;
   std::vector<nn::Trainable> trainables() const override;
 

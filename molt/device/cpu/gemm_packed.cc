@@ -1,4 +1,4 @@
-// Frozen weights in oneDNN's layouts.
+// Frozen weights in the layouts of the kernels that multiply by them: our own for the matrix unit, or oneDNN's.
 #include <algorithm>
 #include <map>
 #include <mutex>
@@ -7,6 +7,7 @@
 #include <tuple>
 
 #include "molt/device/convert.h"
+#include "molt/device/cpu/amx_gemm.h"
 #include "molt/device/cpu/dnnl.h"
 #include "molt/device/cpu/parallel.h"
 #include "molt/device/cpu/scratch.h"
@@ -112,6 +113,10 @@ class Side {
   /// `transposed` says that W as stored is (N,K).
   Side(int64_t k, int64_t n, bool transposed, Dtype dtype, int64_t rows_hint)
       : n_(n), transposed_(transposed), dtype_(dtype) {
+    if (dtype == Dtype::kBf16 && amx::available()) {
+      amx_ = std::make_unique<amx::Panels>(k, n);
+      return;
+    }
     const bool split = dtype == Dtype::kBf16 && k > kLongSum && n >= kManyColumns;
     const int64_t parts = split ? (k + kMaxTerms - 1) / kMaxTerms : 1;
     const int64_t step = ((k + parts - 1) / parts + 63) / 64 * 64;
@@ -125,6 +130,7 @@ class Side {
 
   /// Fills the packed copy from the plain weight, dense and of the packed type.
   void pack(const void* plain) {
+    if (amx_) return amx_->pack(static_cast<const bf16*>(plain), transposed_, transposed_ ? amx_->k() : n_);
     for (size_t p = 0; p < panels_.size(); ++p)
       panels_[p]->pack(static_cast<const char*>(plain) +
                        static_cast<size_t>(begins_[p] * (transposed_ ? 1 : n_)) * dtype_size(dtype_));
@@ -132,6 +138,7 @@ class Side {
 
   /// y = x · weights + bias, or y += …, whatever the types and strides of x and y.
   void run(const ConstMatrix& x, const Matrix& y, const void* bias, bool accumulate) const {
+    if (amx_) return amx_->run(x, y, {.bias = static_cast<const float*>(bias), .accumulate = accumulate});
     const bool summed_in_y = y.dense() && (y.dtype == Dtype::kF32 || (y.dtype == dtype_ && panels_.size() == 1));
     if (!summed_in_y) {
       const Scratch dense(y.rows, y.cols, Dtype::kF32);
@@ -153,6 +160,16 @@ class Side {
   /// out = row `index` of W as stored, from the packed copy.
   template <class Packed, class Out>
   void read_row(int64_t index, Out* out) const {
+    if (amx_) {
+      const auto read = [](bf16 v) { return static_cast<Out>(static_cast<float>(v)); };
+      if (transposed_)
+        for (int64_t k = 0; k < amx_->k(); ++k)
+          out[k] = read(amx_->data()[amx::Panels::row_offset(k) + amx_->col_offset(index)]);
+      else
+        for (int64_t n = 0; n < n_; ++n)
+          out[n] = read(amx_->data()[amx::Panels::row_offset(index) + amx_->col_offset(n)]);
+      return;
+    }
     for (size_t p = 0; p < panels_.size(); ++p) {
       const int64_t begin = begins_[p], end = begins_[p + 1];
       const onednn::BlockedLayout& layout = panels_[p]->layout();
@@ -167,9 +184,10 @@ class Side {
     }
   }
 
-  std::string kernel_name(int64_t rows) const { return panels_[0]->kernel_name(rows); }
+  const amx::Panels* panels() const { return amx_.get(); }
+  std::string kernel_name(int64_t rows) const { return amx_ ? "amx" : panels_[0]->kernel_name(rows); }
   size_t bytes() const {
-    size_t sum = 0;
+    size_t sum = amx_ ? amx_->bytes() : 0;
     for (const auto& panel : panels_) sum += panel->bytes();
     return sum;
   }
@@ -178,6 +196,7 @@ class Side {
   int64_t n_;
   bool transposed_;
   Dtype dtype_;
+  std::unique_ptr<amx::Panels> amx_;  // where there is a matrix unit; otherwise oneDNN's panels along K:
   std::vector<std::unique_ptr<Panel>> panels_;
   std::vector<int64_t> begins_;  // of each panel, and K
 };
@@ -318,6 +337,11 @@ void PackedMatrix::gather_rows(const int64_t* ids, const Matrix& out) const {
 }
 
 void PackedMatrix::repack(const ConstMatrix& weight) { impl_->pack(weight); }
+
+const amx::Panels* PackedMatrix::panels(bool forward) const {
+  const Side* side = !impl_ ? nullptr : forward ? impl_->forward.get() : impl_->backward.get();
+  return side ? side->panels() : nullptr;
+}
 
 std::string PackedMatrix::kernel_name(int64_t rows, bool forward) const {
   if (compute() == Dtype::kF64) return "plain";

@@ -1,0 +1,36 @@
+// Whether the matrix unit may be used. Compiled for any processor, as it is asked on any.
+#include <cstdlib>
+
+#include "molt/device/cpu/amx_gemm.h"
+#include "molt/device/cpu/dnnl.h"
+
+#include <hwy/detect_compiler_arch.h>
+
+#if HWY_ARCH_X86
+#include <sys/syscall.h>
+#include <unistd.h>
+#endif
+
+namespace molt::amx {
+namespace {
+
+bool ask() {
+#if HWY_ARCH_X86
+  const char* wish = std::getenv("MOLT_SIMD");
+  if (wish && *wish) return false;
+  if (!onednn::has_amx() || !__builtin_cpu_supports("avx512bf16")) return false;
+  constexpr long kRequest = 0x1023, kTileData = 18;  // ARCH_REQ_XCOMP_PERM: the kernel must save larger registers
+  return syscall(SYS_arch_prctl, kRequest, kTileData) == 0;
+#else
+  return false;
+#endif
+}
+
+}  // namespace
+
+bool available() {
+  static const bool answer = ask();
+  return answer;
+}
+
+}  // namespace molt::amx

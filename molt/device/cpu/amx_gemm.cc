@@ -1,0 +1,327 @@
+// The kernel works on blocks of 32 x 32 of the result: four tiles of sums, two of x, two of weights. x is packed at
+// each call, block of rows by block of rows, into tiles that follow each other in the order in which they are read; the
+// weights lie the same way since they were packed. Both stream from the second-level cache.
+#include "molt/device/cpu/amx_gemm.h"
+
+#include <algorithm>
+#include <cstring>
+#include <optional>
+
+#include "molt/device/cpu/dnnl.h"
+#include "molt/device/cpu/parallel.h"
+#include "molt/device/cpu/scratch.h"
+
+#include <hwy/detect_compiler_arch.h>
+
+namespace molt::amx {
+
+namespace {
+constexpr int64_t kElements = 512;  // of a tile
+constexpr int64_t kMaxSteps = 24;   // tiles along K for which 512 rows leave room in the second-level cache
+}  // namespace
+
+Panels::Panels(int64_t k, int64_t n)
+    : k_(k),
+      n_(n),
+      steps_((k + 31) / 32),
+      block_(Block::allocate(Device::kCpu,
+                             static_cast<size_t>(steps_ * 2 * ((n + 31) / 32) * kElements) * sizeof(bf16))) {}
+
+void Panels::pack(const bf16* plain, bool transposed, int64_t ld) {
+  const auto* in = reinterpret_cast<const uint16_t*>(plain);
+  auto* const out = static_cast<uint16_t*>(block_->data());
+  const int64_t panels = (n_ + 31) / 32;
+  parallel_ranges(panels, (int64_t{1} << 15) / (steps_ * 1024) + 1, [&](int64_t begin, int64_t end) {
+    for (int64_t panel = begin; panel < end; ++panel) {
+      uint16_t* to = out + panel * steps_ * 2 * kElements;
+      for (int64_t step = 0; step < steps_; ++step)
+        for (int64_t half = 0; half < 2; ++half, to += kElements) {
+          const int64_t k0 = step * 32, n0 = panel * 32 + half * 16, ks = std::min<int64_t>(32, k_ - k0),
+                        ns = std::clamp<int64_t>(n_ - n0, 0, 16);
+          if (ks < 32 || ns < 16) std::memset(to, 0, kElements * sizeof(uint16_t));
+          if (transposed) {
+            for (int64_t j = 0; j < ns; ++j) {
+              const uint16_t* from = in + (n0 + j) * ld + k0;
+              for (int64_t i = 0; i + 1 < ks; i += 2) std::memcpy(to + i * 16 + j * 2, from + i, 4);
+              if (ks % 2) to[(ks - 1) * 16 + j * 2] = from[ks - 1];
+            }
+          } else {
+            for (int64_t i = 0; i < ks; ++i) {
+              const uint16_t* from = in + (k0 + i) * ld + n0;
+              for (int64_t j = 0; j < ns; ++j) to[i / 2 * 32 + j * 2 + i % 2] = from[j];
+            }
+          }
+        }
+    }
+  });
+}
+
+Rows::Rows(int64_t rows, int64_t k)
+    : rows_(rows),
+      k_(k),
+      block_(Block::allocate(Device::kCpu,
+                             static_cast<size_t>((rows + 31) / 32 * ((k + 31) / 32) * 2 * kElements) * sizeof(bf16))) {}
+
+int64_t Rows::parts() const { return std::max<int64_t>(1, (steps() + kMaxSteps - 1) / kMaxSteps); }
+
+}  // namespace molt::amx
+
+#if HWY_ARCH_X86
+
+#include <immintrin.h>
+
+#include "molt/device/cpu/amx_begin-inl.h"
+#include "molt/device/cpu/amx_tiles-inl.h"
+
+namespace molt::amx {
+namespace {
+
+constexpr size_t kPastCaches = size_t{1} << 19;  // bytes of a result from which on it is written past the caches
+
+struct Call {
+  const Rows& x;
+  const bf16* b;
+  int64_t part, steps;  // along K: this part of a long sum
+  int64_t panel;        // from one panel of weights to the next
+  bool last;            // of the parts
+  float* store;         // where sums wait for the next part, block by block; null where there is one only
+  Matrix y;
+  const float* bias;
+  bool accumulate;
+  bool lines;             // rows of y are whole cache lines
+  const Rows* more_rows;  // the second product, with the last part
+  const Panels* more_panels;
+};
+
+/// Tiles along K that are treated together: 32 columns of weights then stay in the first-level cache, while rows come
+/// from the second. Rows of sums that wait for the next run are kept close by.
+constexpr int64_t kRun = 8, kRowsAtOnce = 16;
+constexpr int64_t kBlock = 32 * 32;  // sums of a block
+
+/// A run of tiles along K for one block of sums.
+struct Stretch {
+  int64_t begin, end;
+  bool fresh;  // the first of the sum
+  const bf16 *a, *b;
+  const bf16 *more_a, *more_b;  // with the last run
+  int64_t more_steps;
+};
+
+template <int kRows, int kCols>
+void block(const Stretch& s, float* sums, const char*& next, int64_t lines) {
+  s.fresh ? zero_sums() : load_sums<kRows, kCols>(sums);
+  accumulate_tiles<kRows, kCols>(s.a + s.begin * kRows * kTile, s.b + s.begin * 2 * kTile, s.end - s.begin, next,
+                                 lines);
+  if (s.more_steps) accumulate_tiles<kRows, kCols>(s.more_a, s.more_b, s.more_steps, next, 0);
+  store_sums<kRows, kCols>(sums);
+}
+
+template <class T>
+void finish_block(const Call& c, int64_t row, int64_t col, const float* sums) {
+  const int64_t rows = std::min<int64_t>(32, c.y.rows - row), cols = std::min<int64_t>(32, c.y.cols - col);
+  T* y = static_cast<T*>(c.y.data) + row * c.y.ld + col;
+  const float* bias = c.bias ? c.bias + col : nullptr;
+  if (!c.lines || cols < 32 || (c.accumulate && (bias || sizeof(T) != 4)))
+    return finish(sums, rows, cols, bias, c.accumulate, y, c.y.ld);
+  if (bias) return finish_lines<T, true, false>(sums, rows, bias, y, c.y.ld);
+  if constexpr (sizeof(T) == 4) {
+    if (c.accumulate) return finish_lines<T, false, true>(sums, rows, bias, y, c.y.ld);
+  }
+  finish_lines<T, false, false>(sums, rows, bias, y, c.y.ld);
+}
+
+/// Blocks of rows [row_begin, row_end) by panels [panel_begin, panel_end).
+void blocks(const Call& c, int64_t row_begin, int64_t row_end, int64_t panel_begin, int64_t panel_end) {
+  alignas(64) float sums[kRowsAtOnce * kBlock];
+  for (int64_t first = row_begin; first < row_end; first += kRowsAtOnce) {
+    const int64_t last = std::min(first + kRowsAtOnce, row_end), all = last - first;
+    for (int64_t p = panel_begin; p < panel_end; ++p) {
+      const bf16* b = c.b + p * c.panel;
+      const bool narrow_panel = c.y.cols - p * 32 <= 16;
+      // While one panel is used, the next one comes.
+      const char* next = reinterpret_cast<const char*>(b + c.panel);
+      const int64_t lines = p + 1 < panel_end ? (32 + all - 1) / all : 0;
+      for (int64_t begin = 0; begin < c.steps; begin += kRun) {
+        const int64_t end = std::min(begin + kRun, c.steps);
+        for (int64_t r = first; r < last; ++r) {
+          Stretch s{begin, end, begin == 0 && c.part == 0, c.x.at(c.part, r), b, nullptr, nullptr, 0};
+          if (c.more_rows && c.last && end == c.steps) {
+            s.more_steps = c.more_panels->steps();
+            s.more_a = c.more_rows->at(0, r), s.more_b = c.more_panels->data() + p * s.more_steps * 2 * kTile;
+          }
+          float* to = c.store ? c.store + (p * c.x.row_blocks() + r) * kBlock : sums + (r - first) * kBlock;
+          const bool low = c.x.tiles(r) == 1;
+          if (narrow_panel)
+            low ? block<1, 1>(s, to, next, lines) : block<2, 1>(s, to, next, lines);
+          else
+            low ? block<1, 2>(s, to, next, lines) : block<2, 2>(s, to, next, lines);
+          if (end < c.steps || !c.last) continue;
+          c.y.dtype == Dtype::kF32 ? finish_block<float>(c, r * 32, p * 32, to)
+                                   : finish_block<bf16>(c, r * 32, p * 32, to);
+        }
+      }
+    }
+  }
+  _mm_sfence();
+}
+
+/// How the blocks of a result are split among threads: by rows and by columns.
+struct Grid {
+  int64_t rows = 1, cols = 1;
+};
+Grid grid_for(int64_t row_blocks, int64_t panels, int64_t threads) {
+  Grid best;
+  int64_t least = row_blocks * panels + 1;
+  // By columns first: each core then reads its part of the weights only.
+  for (int64_t cols = std::min(threads, panels); cols >= 1; --cols) {
+    const int64_t rows = std::clamp<int64_t>(threads / cols, 1, row_blocks);
+    const int64_t work = ((row_blocks + rows - 1) / rows) * ((panels + cols - 1) / cols);
+    if (work < least) least = work, best = {rows, cols};
+  }
+  return best;
+}
+
+}  // namespace
+
+void Rows::pack_share(const ConstMatrix& x, int64_t thread, int64_t threads) const {
+  for (int64_t part = 0; part < parts(); ++part) {
+    const int64_t begin = part_begin(part) * 32, end = std::min(k_, part_begin(part + 1) * 32);
+    const ConstMatrix columns = x.col_range(begin, end - begin);
+    for (int64_t r = row_blocks() * thread / threads; r < row_blocks() * (thread + 1) / threads; ++r)
+      x.dtype == Dtype::kF32 ? pack_rows<float>(columns, r * 32, tiles(r), at(part, r))
+                             : pack_rows<bf16>(columns, r * 32, tiles(r), at(part, r));
+  }
+}
+
+Rows Rows::pack(const ConstMatrix& x) {
+  const Rows packed(x.rows, x.cols);
+  const int64_t shares = std::min<int64_t>(packed.row_blocks(), thread_count());
+  parallel_for(shares, x.rows * x.cols > (1 << 15) ? 1 : shares, [&](int64_t i) { packed.pack_share(x, i, shares); });
+  return packed;
+}
+
+void Panels::run(const ConstMatrix& x, const Matrix& y, const RunOptions& options) const {
+  multiply(&x, Rows(x.rows, x.cols), y, options);
+}
+void Panels::run(const Rows& x, const Matrix& y, const RunOptions& options) const { multiply(nullptr, x, y, options); }
+
+void Panels::multiply(const ConstMatrix* plain, const Rows& x, const Matrix& y, const RunOptions& o) const {
+  const int64_t parts = x.parts(), row_blocks = x.row_blocks(), panels = (n_ + 31) / 32;
+  std::optional<Scratch> store;
+  if (parts > 1) store.emplace(panels * row_blocks, kBlock, Dtype::kF32);
+  const size_t size = dtype_size(y.dtype);
+  const bool lines = reinterpret_cast<uintptr_t>(y.data) % 64 == 0 && static_cast<size_t>(y.ld) * size % 64 == 0 &&
+                     static_cast<size_t>(y.rows * y.cols) * size > kPastCaches;
+  // Below this many tiles of weights, or products, a second thread costs more than it brings.
+  const bool alone = omp_in_parallel() || (panels * steps_ < 256 && panels * steps_ * row_blocks < 512);
+  const Grid grid = grid_for(row_blocks, panels, alone ? 1 : thread_count());
+  const int64_t threads = grid.rows * grid.cols;
+  const auto share = [&](int64_t thread, auto&& wait) {
+    if (plain) {
+      x.pack_share(*plain, thread, threads);
+      wait();
+    }
+    const int64_t i = thread / grid.cols, j = thread % grid.cols;
+    configure_tiles();
+    for (int64_t part = 0; part < parts; ++part) {
+      const int64_t begin = x.part_begin(part), end = x.part_begin(part + 1);
+      blocks({x, data() + begin * 2 * kTile, part, end - begin, steps_ * 2 * kTile, part + 1 == parts,
+              store ? static_cast<float*>(store->view.data) : nullptr, y, o.bias, o.accumulate, lines, o.more_rows,
+              o.more_panels},
+             row_blocks * i / grid.rows, row_blocks * (i + 1) / grid.rows, panels * j / grid.cols,
+             panels * (j + 1) / grid.cols);
+    }
+    _tile_release();
+  };
+  if (threads == 1) return share(0, [] {});
+#pragma omp parallel num_threads(static_cast <int>(threads))
+  share(omp_get_thread_num(), [] {
+#pragma omp barrier
+  });
+}
+
+namespace {
+
+/// Column groups [begin, end) of 32 of xᵀ u, for 16 columns of u, whose tiles (16 x 32 tokens) lie in `u`. Pairs of
+/// tokens of x are interleaved on the way; that leaves columns in an order of their own, which `put` undoes.
+template <class Put>
+void transposed_groups(const Rows& x, const bf16* u, int64_t part, int64_t begin, int64_t end, Put&& put) {
+  alignas(64) bf16 pairs[2 * kTile];
+  alignas(64) float sums[2 * 256];
+  configure_tiles();
+  for (int64_t s = begin; s < end; ++s) {
+    _tile_zero(0);
+    _tile_zero(1);
+    for (int64_t block = 0; block < x.row_blocks(); ++block) {
+      const int64_t tiles = x.tiles(block);
+      const bf16* from = x.at(part, block) + s * tiles * kTile;
+      for (int64_t i = 0; i < tiles * 8; ++i) {
+        const __m512i even = _mm512_load_si512(from + i * 64), odd = _mm512_load_si512(from + i * 64 + 32);
+        _mm512_store_si512(pairs + i * 32, _mm512_unpacklo_epi16(even, odd));
+        _mm512_store_si512(pairs + kTile + i * 32, _mm512_unpackhi_epi16(even, odd));
+      }
+      for (int64_t i = tiles * 8; i < 16; ++i) {
+        _mm512_store_si512(pairs + i * 32, _mm512_setzero_si512());
+        _mm512_store_si512(pairs + kTile + i * 32, _mm512_setzero_si512());
+      }
+      _tile_loadd(4, u + block * kTile, 64);
+      _tile_loadd(6, pairs, 64);
+      _tile_loadd(7, pairs + kTile, 64);
+      _tile_dpbf16ps(0, 4, 6);
+      _tile_dpbf16ps(1, 4, 7);
+    }
+    _tile_stored(0, sums, 64);
+    _tile_stored(1, sums + 256, 64);
+    put(s, sums);
+  }
+  _tile_release();
+}
+
+}  // namespace
+
+void multiply_transposed(const Rows& x, const ConstMatrix& u, double alpha, bool turned, const Matrix& out,
+                         bool accumulate) {
+  const int64_t blocks = x.row_blocks(), rank = u.cols;
+  const auto tiles = Block::allocate(Device::kCpu, static_cast<size_t>(blocks * kTile) * sizeof(bf16));
+  bf16* const to = static_cast<bf16*>(tiles->data());
+  const float* const from = static_cast<const float*>(u.data);
+  float* const c = static_cast<float*>(out.data);
+  const float scale = static_cast<float>(alpha);
+  for (int64_t r0 = 0; r0 < rank; r0 += 16) {
+    const int64_t live = std::min<int64_t>(16, rank - r0);
+    std::fill_n(to, blocks * kTile, bf16());
+    for (int64_t t = 0; t < x.rows(); ++t)
+      for (int64_t r = 0; r < live; ++r) to[t / 32 * kTile + r * 32 + t % 32] = bf16(from[t * u.ld + r0 + r]);
+    for (int64_t part = 0; part < x.parts(); ++part) {
+      const int64_t first = x.part_begin(part), count = x.part_begin(part + 1) - first;
+      parallel_ranges(count, 1024 / (blocks * 16) + 1, [&](int64_t begin, int64_t end) {
+        transposed_groups(x, to, part, begin, end, [&](int64_t s, const float* sums) {
+          const int64_t n0 = (first + s) * 32, width = std::min<int64_t>(32, x.k() - n0);
+          for (int64_t j = 0; j < width; ++j) {
+            const float* sum = sums + j % 8 / 4 * 256 + j / 8 * 4 + j % 4;
+            for (int64_t r = 0; r < live; ++r) {
+              float& value = turned ? c[(r0 + r) * out.ld + n0 + j] : c[(n0 + j) * out.ld + r0 + r];
+              value = scale * sum[r * 16] + (accumulate ? value : 0.0f);
+            }
+          }
+        });
+      });
+    }
+  }
+}
+
+}  // namespace molt::amx
+
+#include "molt/device/cpu/amx_end-inl.h"
+
+#else
+
+namespace molt::amx {
+void Rows::pack_share(const ConstMatrix&, int64_t, int64_t) const {}
+Rows Rows::pack(const ConstMatrix& x) { return {x.rows, x.cols}; }
+void Panels::run(const ConstMatrix&, const Matrix&, const RunOptions&) const {}
+void Panels::run(const Rows&, const Matrix&, const RunOptions&) const {}
+void multiply_transposed(const Rows&, const ConstMatrix&, double, bool, const Matrix&, bool) {}
+}  // namespace molt::amx
+
+#endif
