@@ -26,7 +26,7 @@ class Leaf final : public nn::Edit {
 /// A parameter's path without the number of its layer.
 std::string in_any_layer(const nn::Parameter& p) {
   if (p.layer < 0) return p.path;
-  const std::string number = "." + std::to_string(p.layer) + ".";
+  const std::string number = str(".", p.layer, ".");
   const size_t at = p.path.find(number);
   return at == std::string::npos ? p.path : p.path.substr(0, at) + ".*." + p.path.substr(at + number.size());
 }

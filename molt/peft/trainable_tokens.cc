@@ -8,6 +8,7 @@
 #include "molt/io/adapter.h"
 #include "molt/nn/parameter.h"
 #include "molt/ops/token_rows.h"
+#include "molt/peft/base_weight.h"
 
 namespace molt::peft {
 namespace {
@@ -15,14 +16,13 @@ namespace {
 class OwnRows final : public TargetEdit {
  public:
   OwnRows(const nn::Target& target, const std::vector<int64_t>& ids, Dtype dtype) : TargetEdit(target), ids_(ids) {
-    const nn::Parameter& table = *target.site->parameter;
     Tensor rows = Tensor::zeros({static_cast<int64_t>(ids.size()), target.site->shape[1]}, dtype);
     for (size_t j = 0; j < ids.size(); ++j) {
       if (ids[j] < 0 || ids[j] >= target.site->shape[0])
         usage_error("token_indices: ", ids[j], " is not among the ", target.site->shape[0], " tokens of ",
                     target.site->path);
-      if (table.var.defined())
-        rows.row_range(static_cast<int64_t>(j), 1).copy_from(table.var.value().row_range(ids[j], 1));
+      if (has_weights(*target.site))
+        rows.row_range(static_cast<int64_t>(j), 1).copy_from(base_rows(*target.site, ids[j], 1, dtype));
     }
     rows_ = Var::leaf(rows);
   }

@@ -49,6 +49,7 @@ std::vector<nn::Phase> phases_of(const std::vector<nn::Method*>& methods) {
       usage_error("method: two methods with phases of their own cannot be combined");
     if (own.size() > phases.size()) phases = std::move(own);
   }
+  if (phases.empty()) phases.push_back({"train"});  // no method: bind() says that nothing trains
   return phases;
 }
 

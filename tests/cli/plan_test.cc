@@ -86,7 +86,9 @@ TEST(PlanVerb, RefusesWhatTrainingRefuses) {
     const Ran plan = run_molt("plan " + good + " " + wrong), train = run_molt("train " + good + " " + wrong);
     EXPECT_EQ(plan.code, 2) << wrong;
     EXPECT_EQ(line_count(plan.err), 1) << plan.err;
-    if (std::string(wrong) != "max_memory=5MiB") EXPECT_EQ(plan.err, train.err);
+    if (std::string(wrong) != "max_memory=5MiB") {
+      EXPECT_EQ(plan.err, train.err);
+    }
     EXPECT_EQ(train.code, 2) << wrong;
   }
 }

@@ -34,7 +34,7 @@ TEST(Sites, ATargetAndWhatMethodsDoThere) {
 
   const Ran a = run_molt("sites " + kModel + " --match 'backbone\\..*\\.1\\.mixer\\.A_log'");
   EXPECT_TRUE(has(a.out, "matches 1 target\n"));
-  EXPECT_TRUE(has(a.out, "lora: cannot act here"));
+  EXPECT_TRUE(has(a.out, "lora: 1 site in 1 of 2 layers, 288 trainable at r=8"));
   EXPECT_TRUE(has(a.out, "full: 1 tensor of the base, 128 trainable"));
 }
 

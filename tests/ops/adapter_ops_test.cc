@@ -128,7 +128,7 @@ TEST(Rotate, CayleyIsARotationAndItsSeriesNearsIt) {
   double last = 1;
   for (const int64_t terms : {4, 5, 7, 9}) {
     const double error = testing::relative_error(ops::cayley(Var(v), 4, terms).value(), reversed);
-    EXPECT_LT(error, 0.1 * last) << terms;
+    EXPECT_LT(error, 0.2 * last) << terms;  // |Q| is at most 3 · 0.05
     last = error;
   }
   for (const int64_t terms : {0, 2, 3, 5, 6})
