@@ -53,15 +53,19 @@ StepBytes measure_steps(Probe& probe, const std::vector<data::Batch>& batches, b
   return bytes;
 }
 
-/// What the program grows by at every new number of rows, for which the libraries prepare kernels of their own.
+}  // namespace
+
 double measure_new_size(Probe& probe, const data::Batch& batch) {
   constexpr int64_t kSizes = 6;
   if (batch.rows() <= 2 * kSizes) return 0;
   const auto outside = [] { return process_memory().resident - static_cast<int64_t>(memory_use().reserved); };
+  probe.step(batch, false);
   const int64_t before = outside();
   for (int64_t i = 1; i <= kSizes; ++i) probe.step(cut(batch, batch.rows() - i), false);
   return std::max(0.0, static_cast<double>(outside() - before) / kSizes);
 }
+
+namespace {
 
 /// What an evaluation takes beyond what steps have left in the pool.
 int64_t measure_evaluation(Probe& probe, const data::Source& judged) {
@@ -147,8 +151,7 @@ MemoryPlan forecast_memory(Probe& probe, const ForecastInputs& in, bool recomput
   plan.program = std::max<int64_t>(0, process_memory().resident - static_cast<int64_t>(memory_use().reserved));
   // Libraries keep a limited number of kernels.
   const int64_t new_sizes = std::min<int64_t>(in.sizes, 80) - static_cast<int64_t>(in.batches.size());
-  if (new_sizes > 0)
-    plan.program += static_cast<int64_t>(static_cast<double>(new_sizes) * measure_new_size(probe, in.batches[0]));
+  if (new_sizes > 0) plan.program += static_cast<int64_t>(static_cast<double>(new_sizes) * in.new_size);
   return plan;
 }
 

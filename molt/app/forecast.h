@@ -41,11 +41,16 @@ struct ForecastInputs {
   int64_t trainable = 0;                    ///< numbers that train in the phase
   int64_t best = 0;                         ///< numbers kept at the lowest validation loss
   int64_t most_rows = 0;                    ///< in the largest batch
+  double new_size = 0;                      ///< measure_new_size()
   int64_t carries = 0;                      ///< states of all layers that are held between the pieces of a long sample
   int64_t sizes = 1;                        ///< different numbers of rows in batches
   const std::vector<data::Batch>& batches;  ///< typical_batches()
   const data::Source* judged = nullptr;     ///< what the run evaluates on; may be null
 };
+
+/// Bytes that the program grows by at every new number of rows, for which libraries prepare kernels of their own. Only
+/// the first measurement in a process finds out.
+double measure_new_size(Probe& probe, const data::Batch& batch);
 
 /// Steps the probe, with or without recomputation, and says what the whole model will take.
 MemoryPlan forecast_memory(Probe& probe, const ForecastInputs& inputs, bool recompute);

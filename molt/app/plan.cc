@@ -138,7 +138,8 @@ double step_seconds(const StepRates& r, const DataPlan& data, int layers, int lo
          static_cast<double>(trainable) * r.update;
 }
 
-RunPlan plan_of(const Recipe& recipe, const PreparedRun& prepared, double seconds) {
+/// `new_size`: see measure_new_size(); measured if it is 0, and kept for the next plan.
+RunPlan plan_of(const Recipe& recipe, const PreparedRun& prepared, double seconds, double& new_size) {
   const nn::LanguageModel& model = *prepared.base.model;
   RunPlan plan;
   plan.model = recipe.model.empty() ? "from scratch" : recipe.model;
@@ -178,11 +179,13 @@ RunPlan plan_of(const Recipe& recipe, const PreparedRun& prepared, double second
     phase.trainable = outline.trainable();
     probes.push_back(std::make_unique<Probe>(outline.loaded, recipe.methods,
                                              Probe::Options{.phase = i, .seed = static_cast<uint64_t>(recipe.seed)}));
+    if (new_size == 0 && plan.data.sizes > 1) new_size = measure_new_size(*probes.back(), batches[0]);
     const ForecastInputs inputs{.base = outline.loaded,
                                 .edits = outline.edits,
                                 .trainable = phase.trainable,
                                 .best = keeps_best && last ? phase.trainable : 0,
                                 .most_rows = plan.data.most_tokens,
+                                .new_size = new_size,
                                 .carries = plan.data.most_pieces - 1,
                                 .sizes = plan.data.sizes,
                                 .batches = batches,
@@ -254,11 +257,13 @@ MemoryPlan RunPlan::memory(bool recomputed) const {
 }
 
 RunPlan make_plan(const Recipe& recipe, const PreparedRun& prepared, const PlanOptions& options) {
-  return plan_of(recipe, prepared, options.seconds);
+  double new_size = 0;
+  return plan_of(recipe, prepared, options.seconds, new_size);
 }
 
 bool fit_memory(const Recipe& recipe, const PreparedRun& prepared, const std::function<void(const std::string&)>& say) {
-  const RunPlan plan = plan_of(recipe, prepared, 0);
+  double new_size = 0;
+  const RunPlan plan = plan_of(recipe, prepared, 0, new_size);
   say(str("  max_memory ", format_bytes(plan.max_memory), ": about ", format_bytes(plan.memory(false).total()),
           " needed",
           plan.recompute
@@ -278,12 +283,14 @@ std::vector<RunPlan> make_plans(const std::string& path, const std::vector<std::
     variants.push_back({.recipe = Recipe::read(path, overrides)});
   }
   std::vector<RunPlan> plans;
+  double new_size = 0;
   for (const Variant& v : variants) {
     RunPlan plan;
     if (v.plain) {
       plan.plain = true;
     } else {
-      plan = make_plan(v.recipe, prepare_run(v.recipe, {.outline = true, .sink = options.sink}), options);
+      plan =
+          plan_of(v.recipe, prepare_run(v.recipe, {.outline = true, .sink = options.sink}), options.seconds, new_size);
     }
     plan.name = v.name;
     plans.push_back(std::move(plan));

@@ -146,6 +146,7 @@ TrainRunResult run_training(const Recipe& recipe, const TrainRunOptions& options
   }
 
   const std::string identity = resolved + (base.checkpoint ? io::base_fingerprint(*base.checkpoint) : "");
+  if (base.checkpoint) base.checkpoint->release();
   train::Trainer trainer(model, method_list, *prepared.stream, training, recipe.seed, &run, identity, hooks);
   const int64_t done = options.resume ? trainer.resume() : 0;
   const std::string log_path = run.metrics();
