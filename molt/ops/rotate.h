@@ -7,8 +7,8 @@ namespace molt::ops {
 
 /// Rotations from skew-symmetric matrices. Input: v (B, K (K − 1) / 2), the entries above the diagonal of Q, row by
 /// row; Q = −Qᵀ. Output (B, K, K): with terms = 0 Cayley's (I + Q)⁻¹ (I − Q) as PEFT has it; else PEFT's
-/// "Cayley-Neumann" series I + 2 Q + 2 Q² + … + 2 Qᵗ⁻² + Qᵗ⁻¹ for t = terms (2: I + 2 Q; 3 is taken as 4, as there), which is orthogonal to that order and
-/// needs no inverse.
+/// "Cayley-Neumann" series I + 2 Q + 2 Q² + … + 2 Qᵗ⁻² + Qᵗ⁻¹ for t = terms (2: I + 2 Q; 3 is taken as 4, as there),
+/// which is orthogonal to that order and needs no inverse.
 struct Cayley {
   static constexpr const char* kName = "cayley";
   int64_t size = 0;   ///< K

@@ -206,7 +206,8 @@ TEST(SdtSelection, ByTheTransitionItselfAsThePaperSays) {
   EXPECT_EQ(peft::select_dimensions(A_log, change, dt, "a_log", 2, 0).channels, (IndexSet{1}));
 }
 
-// Channel sizes ‖exp(−exp(A_log))‖ are smallest where A_log is largest; what is pruned does not train however much it moved.
+// Channel sizes ‖exp(−exp(A_log))‖ are smallest where A_log is largest; what is pruned does not train however much it
+// moved.
 TEST(SdtSelection, PrunedIsWhatForgetsFastest) {
   const Tensor A_log = Tensor::from<double>({0, 1, 2, 2, -1, 0, 0, 0}, {4, 2});
   const Tensor change = Tensor::from<double>({.1, .1, .9, .9, .3, .2, 0, .1}, {4, 2});
