@@ -5,6 +5,7 @@
 #include "molt/base/error.h"
 #include "molt/base/rng.h"
 #include "molt/nn/parameter.h"
+#include "molt/tensor/matrix_view.h"
 
 namespace molt::peft {
 namespace {
@@ -22,13 +23,18 @@ class LearnedPrompt final : public TargetEdit {
   }
   void reset() override {
     Tensor rows = rows_.value();
-    const Var table = target_.site->parameter ? target_.site->parameter->var : Var();
-    if (sampled_ && !table.defined()) return;  // nothing is loaded: somebody only counts
     if (sampled_) {
-      const auto vocabulary = static_cast<uint32_t>(table.value().rows());
+      const nn::Parameter* table = target_.site->parameter;
+      if (!table || (!table->var.defined() && !table->packed)) return;  // nothing is loaded: somebody only counts
+      const auto vocabulary = static_cast<uint32_t>(table->shape[0]);
       for (int64_t m = 0; m < rows.rows(); ++m) {
         Tensor row = rows.row_range(m, 1);
-        row.copy_from(table.value().row_range(rng_.below(static_cast<uint64_t>(m), vocabulary), 1));
+        const int64_t id = rng_.below(static_cast<uint64_t>(m), vocabulary);
+        if (table->var.defined()) {
+          row.copy_from(table->var.value().row_range(id, 1));
+        } else {
+          table->packed->read_rows(id, matrix_view(row));  // a tied table lives in the head's packed copy only
+        }
       }
       return;
     }
