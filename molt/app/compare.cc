@@ -47,7 +47,8 @@ std::vector<Variant> read_variants(const std::string& path, const std::vector<st
     v.name = entry.child("name").scalar();
     v.directory = output_dir + "/" + slug(v.name);
     if (std::any_of(variants.begin(), variants.end(), [&](const Variant& o) { return o.directory == v.directory; }))
-      usage_error(entry.where(), ": two variants are called '", v.name, "'");
+      usage_error(entry.where(), ": '", v.name, "' would be written to ", v.directory,
+                  ", as another variant is; give it a name that differs in letters or digits");
     YamlNode recipe = root.copy();
     recipe.erase("compare");
     for (const std::string& key : entry.keys()) {
