@@ -49,17 +49,19 @@ std::vector<Span> plan_spans(const Segments& segments, int64_t max_rows) {
   return spans;
 }
 
+Segments segments_of(const Span& span, const Segments& segments) {
+  if (!span.starts || !span.ends) return Segments::one(span.rows);
+  Segments own;
+  for (int64_t s = span.first_segment; s < span.first_segment + span.count; ++s) own.append(segments.length(s));
+  return own;
+}
+
 void run_spans(const ModelView& model, const std::vector<int32_t>& ids, const Segments& segments,
                const SpanOptions& options, const SpanVisitor& visit) {
   const NoGrad no_grad;
   nn::Carry carry;  // of a segment in pieces
   for (const Span& span : plan_spans(segments, options.max_rows)) {
-    Segments own;
-    if (span.starts && span.ends) {
-      for (int64_t s = span.first_segment; s < span.first_segment + span.count; ++s) own.append(segments.length(s));
-    } else {
-      own.append(span.rows);
-    }
+    const Segments own = segments_of(span, segments);
     const nn::Context context = model.context(own);
     const std::vector<int32_t> part(ids.begin() + span.begin, ids.begin() + span.begin + span.rows);
     const bool goes_on = options.want_carry || !span.ends;

@@ -22,6 +22,9 @@ struct Span {
 /// Cuts a stream into spans of at most `max_rows` rows (> 0), in order.
 std::vector<Span> plan_spans(const Segments& segments, int64_t max_rows);
 
+/// The segments that a span goes through the model as: its own, or one for a piece.
+Segments segments_of(const Span& span, const Segments& segments);
+
 /// Called with each span, its context, hidden (rows, D) and, if it ends its segments and carries were asked for, the
 /// carry after them.
 using SpanVisitor = std::function<void(const Span&, const nn::Context&, const Var& hidden, const nn::Carry* carry)>;

@@ -32,7 +32,7 @@ class Pass {
   /// Whole segments, or the piece of a chain between two carries: forward and backward. `came_back`: leaves of the
   /// carry after this piece, with the gradients that the pieces behind it gave them; null where none come.
   void train(const eval::Span& span, const nn::Carry* in, nn::Carry* out, const nn::Carry* came_back) {
-    const Segments own = segments_of(span);
+    const Segments own = eval::segments_of(span, batch_.segments);
     const nn::Context c = context_of(span, own);
     const Var hidden = model_.hidden(c, part(batch_.ids, span), in, out);
     const nn::LossSum loss = model_.loss(c, hidden, part(batch_.labels, span));
@@ -55,7 +55,7 @@ class Pass {
   /// The state after a piece, and nothing else.
   nn::Carry carry_after(const eval::Span& span, const nn::Carry* in) const {
     const NoGrad no_grad;
-    const Segments own = segments_of(span);
+    const Segments own = eval::segments_of(span, batch_.segments);
     nn::Carry out;
     model_.hidden(context_of(span, own), part(batch_.ids, span), in, &out);
     return out;
@@ -66,14 +66,6 @@ class Pass {
  private:
   static std::vector<int32_t> part(const std::vector<int32_t>& all, const eval::Span& span) {
     return {all.begin() + span.begin, all.begin() + span.begin + span.rows};
-  }
-
-  Segments segments_of(const eval::Span& span) const {
-    if (!span.starts || !span.ends) return Segments::one(span.rows);
-    Segments own;
-    for (int64_t s = span.first_segment; s < span.first_segment + span.count; ++s)
-      own.append(batch_.segments.length(s));
-    return own;
   }
 
   /// Random draws are keyed by row, so a span sees those that its rows would see in the whole batch.
