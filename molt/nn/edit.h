@@ -20,7 +20,9 @@ struct Context {
   const EditSet* edits = nullptr;  ///< null: the plain base
   bool training = false;           ///< dropout on
   uint64_t seed = 0;               ///< with `step`, keys every random draw of the pass
-  uint64_t step = 0;               ///< optimizer step
+  uint64_t step = 0;               ///< optimizer step, over all phases
+  int64_t phase_step = 0;          ///< the same, from the start of the phase; methods that train by turns go by it
+  int64_t phase_steps = 0;         ///< how many the phase has; 0 where nobody trains
   int64_t first_row = 0;           ///< number of this pass's first row within the step (accumulation)
   bool recompute = false;          ///< keep only each layer's input for the backward pass
 };

@@ -31,6 +31,7 @@ Lora::Lora(LoraConfig config, uint64_t seed, Dtype dtype) : Configured(std::move
     usage_error("lora: lora_dropout must be in [0, 1), is ", config_.lora_dropout);
   if (!(config_.loraplus_lr_ratio > 0))
     usage_error("lora: loraplus_lr_ratio must be above 0, is ", config_.loraplus_lr_ratio);
+  if (config_.alternate < 0) usage_error("lora: alternate must not be negative, is ", config_.alternate);
   const std::string& init = config_.init_lora_weights;
   if (!std::regex_match(init, std::regex("true|gaussian|pissa(_niter_[0-9]{1,4})?|olora")))
     usage_error("lora: init_lora_weights must be true, gaussian, pissa, pissa_niter_N or olora, is '", init, "'");
@@ -51,6 +52,7 @@ void Lora::attach(const nn::SiteTable& sites) {
                                                                           .scale = alpha / divisor,
                                                                           .dropout = config_.lora_dropout,
                                                                           .b_lr_scale = config_.loraplus_lr_ratio,
+                                                                          .alternate = config_.alternate,
                                                                           .init = config_.init_lora_weights,
                                                                           .seed = seed_,
                                                                           .dtype = dtype_}));

@@ -1,7 +1,7 @@
 // LoRA (Hu et al., 2021): W x becomes W x + s · B A x with A (R, in) and B (out, R), s = alpha / R, or alpha / sqrt(R)
 // (rsLoRA; Kalajdzievski, 2023). On any linear or a named slice of one, on embeddings, and on matrices that are not
 // multiplied by: convolutions (E, K) and A_log (E, N), diagonals stacked to a matrix. With DoRA's magnitudes, LoRA+'s
-// rates, and initial values taken from the base (PiSSA, OLoRA).
+// rates, initial values taken from the base (PiSSA, OLoRA), and factors that train by turns (RoLoRA).
 #pragma once
 
 #include <map>
@@ -22,6 +22,7 @@ struct LoraConfig {
   bool use_dora = false;
   std::string init_lora_weights = "true";
   double loraplus_lr_ratio = 1;
+  int64_t alternate = 0;
   std::vector<std::string> target_modules = {"in_proj", "x_proj", "out_proj"};
   std::map<std::string, int64_t> rank_pattern = {};  ///< regex on a site's path -> rank
   std::map<std::string, double> alpha_pattern = {};  ///< regex on a site's path -> alpha
@@ -36,6 +37,8 @@ struct LoraConfig {
     v.field("init_lora_weights", init_lora_weights,
             "initial values: true | gaussian | pissa | pissa_niter_N | olora (the latter from the base's weights)");
     v.field("loraplus_lr_ratio", loraplus_lr_ratio, "learning rate of B over that of A (LoRA+ advises 16)");
+    v.field("alternate", alternate,
+            "B trains for so many steps while A rests, then A while B rests, and so on (RoLoRA); 0: both train");
     v.field("target_modules", target_modules,
             "sites: in_proj, x_proj:B, conv1d, embeddings, A_log, a regular expression, all-linear");
     v.field("rank_pattern", rank_pattern, "rank for sites whose path ends in, or matches, the key");

@@ -109,29 +109,40 @@ Var LoraAdapter::dropped(const nn::EditContext& e, const Var& x) const {
   return ops::dropout(x, options_.dropout, key, e.run.first_row);
 }
 
+bool LoraAdapter::A_rests(const nn::EditContext& e) const {
+  if (!e.run.training || options_.alternate == 0) return false;
+  const bool second = e.run.phase_step / options_.alternate % 2 == 1;
+  return second == embedding();
+}
+
+bool LoraAdapter::B_rests(const nn::EditContext& e) const {
+  return e.run.training && options_.alternate > 0 && !A_rests(e);
+}
+
 // With an origin: s (B A − B0 A0) x = s ((B − B0) A x + B0 (A − A0) x), which is nothing at the start, bit for bit.
 Var LoraAdapter::add_to_output(const nn::EditContext& e, const Var& x, const Var& y) const {
   const double s = options_.scale;
-  if (!has_origin()) return ops::low_rank(y, dropped(e, x), A_, B_, s, target_.begin());
+  const Var A = used_A(e), B = used_B(e);
+  if (!has_origin()) return ops::low_rank(y, dropped(e, x), A, B, s, target_.begin());
   if (e.run.training && options_.dropout > 0) {
-    const Var with = ops::low_rank(y, dropped(e, x), A_, B_, s, target_.begin());
+    const Var with = ops::low_rank(y, dropped(e, x), A, B, s, target_.begin());
     return ops::low_rank(with, x, Var(A0_), Var(B0_), -s, target_.begin());
   }
-  const Var moved = ops::low_rank(y, x, A_, ops::add_param(B_, Var(minus_B0_)), s, target_.begin());
-  return ops::low_rank(moved, x, ops::add_param(A_, Var(minus_A0_)), Var(B0_), s, target_.begin());
+  const Var moved = ops::low_rank(y, x, A, ops::add_param(B, Var(minus_B0_)), s, target_.begin());
+  return ops::low_rank(moved, x, ops::add_param(A, Var(minus_A0_)), Var(B0_), s, target_.begin());
 }
 
 nn::LowRankTerm LoraAdapter::low_rank_term(const nn::EditContext& e) const {
   if (has_origin() || (e.run.training && options_.dropout > 0)) return {};
-  return {A_, B_, options_.scale, target_.begin()};
+  return {used_A(e), used_B(e), options_.scale, target_.begin()};
 }
 
-Var LoraAdapter::add_to_rows(const nn::EditContext&, const std::vector<int32_t>& ids, const Var& y) const {
-  return ops::low_rank_rows(y, A_, B_, ids, options_.scale);
+Var LoraAdapter::add_to_rows(const nn::EditContext& e, const std::vector<int32_t>& ids, const Var& y) const {
+  return ops::low_rank_rows(y, used_A(e), used_B(e), ids, options_.scale);
 }
 
-Var LoraAdapter::change_param(const nn::EditContext&, const Var& p) const {
-  return ops::add_param(p, ops::param_product(B_, A_, options_.scale));
+Var LoraAdapter::change_param(const nn::EditContext& e, const Var& p) const {
+  return ops::add_param(p, ops::param_product(used_B(e), used_A(e), options_.scale));
 }
 
 void LoraAdapter::merge(const nn::Site&, const Tensor& weight) const {

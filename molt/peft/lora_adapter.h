@@ -13,6 +13,7 @@ struct PairOptions {
   double scale = 1;
   double dropout = 0;
   double b_lr_scale = 1;      ///< LoRA+: B's learning rate over A's
+  int64_t alternate = 0;      ///< RoLoRA: steps of a round; 0: both factors train in every step
   std::string init = "true";  ///< as LoraConfig::init_lora_weights
   uint64_t seed = 0;
   Dtype dtype = Dtype::kF32;
@@ -52,6 +53,13 @@ class LoraAdapter final : public nn::Edit {
   int64_t in_features() const { return embedding() ? target_.site->shape[0] : target_.site->shape[1]; }
   int64_t out_features() const { return embedding() ? target_.site->shape[1] : target_.size(); }
   Var dropped(const nn::EditContext& e, const Var& x) const;
+  /// Whether A, or B, is a constant in this pass: its round has not come. It gets no gradient then, so the optimizer
+  /// leaves its value and moments as they are. The factor that starts at zero goes first, for the other has no gradient
+  /// before it moved.
+  bool A_rests(const nn::EditContext& e) const;
+  bool B_rests(const nn::EditContext& e) const;
+  Var used_A(const nn::EditContext& e) const { return A_rests(e) ? A_.detach() : A_; }
+  Var used_B(const nn::EditContext& e) const { return B_rests(e) ? B_.detach() : B_; }
 
   nn::Target target_;
   PairOptions options_;

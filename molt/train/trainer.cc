@@ -187,6 +187,8 @@ struct Trainer::Impl {
     c.training = true;
     c.seed = seed;
     c.step = static_cast<uint64_t>(step);
+    c.phase_step = phase_step;
+    c.phase_steps = phase_steps;
     c.recompute = config.recompute;
     return c;
   }

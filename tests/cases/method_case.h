@@ -1,6 +1,7 @@
 // A method, or several, in one form: what the laws are checked on; and the forms that most cases are made of.
 #pragma once
 
+#include <functional>
 #include <ostream>
 #include <string>
 #include <vector>
@@ -24,6 +25,10 @@ struct MethodCase {
   double start = 0;
   /// Trainables whose names hold this do not matter here, for a reason given where the case is.
   std::string idle = "";
+  /// For methods that train by turns: whether a trainable rests in a step of its phase, so that no gradient is due.
+  std::function<bool(const std::string& name, int64_t phase_step)> resting = {};
+
+  bool rests(const std::string& name, int64_t phase_step) const { return resting && resting(name, phase_step); }
 };
 
 inline void PrintTo(const MethodCase& c, std::ostream* out) { *out << c.name; }

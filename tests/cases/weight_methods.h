@@ -40,6 +40,20 @@ inline void add_weight_methods(const std::string& model, const std::function<voi
          true,
          "",
          1e9});
+  // Rounds of 4 steps, so that A trains in step 4, where gradients are compared; of 1 step: B does. An embedding's A
+  // starts at zero and goes first.
+  for (const int64_t round : {4, 1}) {
+    MethodCase turns{round == 4 ? "rolora" : "rolora_each_step",
+                     {lora_as({.alternate = round,
+                               .target_modules = {"in_proj:z", "x_proj:B", "out_proj", "conv1d", "embeddings"}})}};
+    turns.merges = !tied;
+    turns.resting = [=](const std::string& name, int64_t step) {
+      const bool is_A = name.find(".lora_A") != std::string::npos,
+                 embedding = name.find("embeddings") != std::string::npos, second = step / round % 2 == 1;
+      return is_A == (second == embedding);
+    };
+    alone(turns);
+  }
   composed({"dora", {lora_as({.use_dora = true, .target_modules = {"in_proj:z", "x_proj:B", "x_proj:dt"}})}});
   // tied_small's dt_proj has one input: a row of one number has no direction to train.
   alone(

@@ -90,6 +90,7 @@ TEST(MethodOptions, OutOfRangeIsRefused) {
     return refusal([=](Dtype dtype) { return std::make_unique<peft::Lora>(config, 1, dtype); });
   };
   EXPECT_NE(lora({.r = 0}).find("r must be at least 1"), std::string::npos);
+  EXPECT_NE(lora({.alternate = -1}).find("alternate"), std::string::npos);
   EXPECT_NE(lora({.lora_dropout = 1}).find("lora_dropout"), std::string::npos);
   EXPECT_NE(lora({.lora_dropout = -0.1}).find("lora_dropout"), std::string::npos);
   EXPECT_NE(lora({.lora_dropout = std::nan("")}).find("lora_dropout"), std::string::npos);
