@@ -1,30 +1,21 @@
 #include "molt/app/merge.h"
 
-#include <unistd.h>
-
 #include <algorithm>
 #include <cmath>
 #include <filesystem>
 
+#include "molt/app/gguf_model.h"
 #include "molt/app/workspace.h"
 #include "molt/base/error.h"
 #include "molt/base/file.h"
 #include "molt/base/rng.h"
+#include "molt/base/staged_directory.h"
 #include "molt/io/safetensors.h"
 
 namespace molt::app {
 namespace {
 
 namespace fs = std::filesystem;
-
-/// A directory that goes away unless it was renamed.
-struct Staging {
-  std::string path;
-  ~Staging() {
-    std::error_code ignored;
-    fs::remove_all(path, ignored);
-  }
-};
 
 void check_dtype(const std::string& dtype) {
   if (!dtype.empty() && dtype != "f32" && dtype != "bf16")
@@ -65,14 +56,8 @@ Shape stored_shape(const nn::Parameter& p) {
 
 }  // namespace
 
-void write_merged(const models::LoadedModel& loaded, const nn::EditSet& edits, const std::string& directory,
-                  const std::string& dtype, const std::string& tokenizer_from) {
+void for_each_merged(const models::LoadedModel& loaded, const nn::EditSet& edits, const MergedVisitor& visit) {
   const nn::LanguageModel& model = *loaded.model;
-  std::error_code error;
-  if (loaded.checkpoint && fs::equivalent(directory, loaded.checkpoint->directory(), error))
-    usage_error(directory, ": is the base model's own directory; choose another");
-  check_dtype(dtype);
-
   // Every edit must have a weight to go into.
   for (const auto& [id, edit] : edits.all()) {
     const nn::Site& site = model.sites().all()[static_cast<size_t>(id)];
@@ -83,41 +68,42 @@ void write_merged(const models::LoadedModel& loaded, const nn::EditSet& edits, c
     if (model.plan().tied_head && site.parameter->lookup && !edit->covers_shared_weight())
       usage_error(site.path, ": its weight is the head's and the embedding's at once; merging would change both");
   }
-  io::NamedTensors tensors;
-  std::string word = dtype;
   for (const nn::Parameter& p : model.parameters()) {
-    Tensor source;
-    if (p.trained) {
-      source = p.var.value();
-    } else if (loaded.checkpoint) {
-      source = loaded.checkpoint->tensor(models::stored_name(loaded, p.path));
-    } else {
-      source = p.var.value();
-    }
-    Tensor values = edited(model, edits, p) || p.trained ? merged_values(model, edits, p, source) : source;
-    const Dtype kept =
-        loaded.checkpoint ? loaded.checkpoint->tensor(models::stored_name(loaded, p.path)).dtype() : source.dtype();
-    Dtype target = dtype == "bf16" ? Dtype::kBf16 : dtype == "f32" ? Dtype::kF32 : kept;
+    const bool from_file = loaded.checkpoint && !p.trained;
+    const Tensor stored =
+        loaded.checkpoint ? loaded.checkpoint->tensor(models::stored_name(loaded, p.path)) : p.var.value();
+    const Tensor source = from_file ? stored : p.var.value();
+    visit(p, edited(model, edits, p) || p.trained ? merged_values(model, edits, p, source) : source, stored.dtype());
+  }
+}
+
+void write_merged(const models::LoadedModel& loaded, const nn::EditSet& edits, const std::string& directory,
+                  const std::string& dtype, const std::string& tokenizer_from) {
+  const nn::LanguageModel& model = *loaded.model;
+  std::error_code error;
+  if (loaded.checkpoint && fs::equivalent(directory, loaded.checkpoint->directory(), error))
+    usage_error(directory, ": is the base model's own directory; choose another");
+  check_dtype(dtype);
+
+  std::string word = dtype;
+  io::NamedTensors tensors;
+  for_each_merged(loaded, edits, [&](const nn::Parameter& p, const Tensor& values, Dtype stored) {
+    Dtype target = dtype == "bf16" ? Dtype::kBf16 : dtype == "f32" ? Dtype::kF32 : stored;
     // The reference keeps these in f32 whatever the rest is stored in; their exponentials need the digits.
     if (p.ssm && p.shape.size() <= 2 && !p.product && dtype == "bf16") target = Dtype::kF32;
-    if (values.dtype() != target) values = values.to(target);
-    tensors.emplace_back(p.path, values.reshape(stored_shape(p)));
+    tensors.emplace_back(p.path, (values.dtype() != target ? values.to(target) : values).reshape(stored_shape(p)));
     if (word.empty() && p.lookup) word = dtype_name(target);
-  }
+  });
   // Beside its place first: whatever goes wrong, there is a whole model or none.
-  const std::string whole = fs::path(directory).has_filename() ? directory : fs::path(directory).parent_path().string();
-  const Staging staging{str(whole, ".tmp.", ::getpid())};
-  make_directories(staging.path);
+  StagedDirectory staged(directory);
   Json config = loaded.family->config(model.plan());
   if (loaded.config.is_object() && loaded.config.contains("model_type")) config = loaded.config;
   config["dtype"] = word == "bf16" ? "bfloat16" : word == "f16" ? "float16" : "float32";
   config.erase("torch_dtype");
-  io::write_safetensors((fs::path(staging.path) / "model.safetensors").string(), tensors);
-  write_file_atomic((fs::path(staging.path) / "config.json").string(), config.dump(2) + "\n");
-  copy_tokenizer(tokenizer_from, staging.path);
-  fs::remove_all(whole, error);
-  fs::rename(staging.path, whole, error);
-  if (error) system_error(directory, ": cannot be put in place: ", error.message());
+  io::write_safetensors(staged.file("model.safetensors"), tensors);
+  write_file_atomic(staged.file("config.json"), config.dump(2) + "\n");
+  copy_tokenizer(tokenizer_from, staged.path());
+  staged.commit();
 }
 
 MergeCheck check_merged(const nn::LanguageModel& model, const nn::EditSet& edits, const std::string& directory) {
@@ -154,15 +140,22 @@ MergeCheck check_merged(const nn::LanguageModel& model, const nn::EditSet& edits
 }
 
 MergeCheck merge_adapter(const MergeOptions& options) {
-  check_dtype(options.dtype);
-  if (fs::exists(options.out) && !(fs::is_directory(options.out) && fs::is_empty(options.out)))
-    usage_error(options.out, ": is there already and holds something; choose a new directory");
+  const bool gguf = options.format == "gguf";
+  if (!gguf && options.format != "safetensors")
+    usage_error("--format: expected safetensors or gguf, found '", options.format, "'");
+  if (!gguf) check_dtype(options.dtype);
+  require_free_place(options.out, !gguf);
   Workspace workspace({.model = options.model,
                        .adapter = options.adapter,
                        .base_dtype = "f32",
                        .compute = "f32",
                        .threads = options.threads});
   const nn::EditSet& edits = workspace.edits();
+  if (gguf) {
+    const auto written =
+        write_gguf_model(workspace.loaded(), edits, options.out, options.dtype, workspace.options().model);
+    return {.notes = written.notes};
+  }
   write_merged(workspace.loaded(), edits, options.out, options.dtype, workspace.options().model);
   const MergeCheck check = check_merged(workspace.model(), edits, options.out);
   bool f32 = true;  // else the weights were rounded, and how much that matters is for the user to judge

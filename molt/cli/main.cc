@@ -101,6 +101,7 @@ int run(int argc, char** argv) {
       add_generate,   //
       add_inspect,    //
       add_merge,      //
+      add_convert,    //
       add_logits,     //
       add_sites,      //
       add_plan,       //

@@ -19,6 +19,7 @@ void add_compare(CLI::App& app);
 void add_eval(CLI::App& app);
 void add_generate(CLI::App& app);
 void add_merge(CLI::App& app);
+void add_convert(CLI::App& app);
 void add_logits(CLI::App& app);
 void add_sites(CLI::App& app);
 void add_inspect(CLI::App& app);

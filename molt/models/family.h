@@ -11,6 +11,8 @@
 
 namespace molt::models {
 
+struct GgufForm;  // molt/models/gguf_form.h
+
 struct Family {
   const char* name;  ///< transformers' model_type
   /// Whether a config.json is of this family.
@@ -22,6 +24,8 @@ struct Family {
   Json (*config)(const nn::LanguageModelPlan& plan);
   /// Values to start from when training from scratch.
   Tensor (*initial)(const nn::Parameter& parameter, const nn::LanguageModelPlan& plan, uint64_t seed);
+  /// The family in GGUF; null where llama.cpp does not have it.
+  const GgufForm* gguf = nullptr;
 };
 
 /// The family of a config.json. Throws UsageError naming the families there are.

@@ -4,6 +4,7 @@
 #include "molt/base/rng.h"
 #include "molt/models/config_reader.h"
 #include "molt/models/family.h"
+#include "molt/models/gguf_form.h"
 
 namespace molt::models {
 namespace {
@@ -146,6 +147,6 @@ Tensor initial(const nn::Parameter& p, const nn::LanguageModelPlan& plan, uint64
 
 }  // namespace
 
-const Family kMamba = {"mamba", recognises, plan, aliases, config, initial};
+const Family kMamba = {"mamba", recognises, plan, aliases, config, initial, &kMambaGguf};
 
 }  // namespace molt::models

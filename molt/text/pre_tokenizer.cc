@@ -78,6 +78,10 @@ PreTokenizer PreTokenizer::gpt2(bool add_prefix_space) {
   return p;
 }
 
+bool PreTokenizer::is_gpt2() const {
+  return stages_.size() == 1 && stages_[0].byte_level && stages_[0].regex && !stages_[0].add_prefix_space;
+}
+
 PreTokenizer PreTokenizer::from_json(const Json& json, const std::string& where) {
   PreTokenizer p;
   if (!json.is_null()) p.add(json, where);

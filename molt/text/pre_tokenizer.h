@@ -27,6 +27,9 @@ class PreTokenizer {
   /// GPT-2's: contractions, letters, numbers, other marks, each with a space before it, and runs of spaces.
   static PreTokenizer gpt2(bool add_prefix_space);
 
+  /// Whether it is gpt2(false).
+  bool is_gpt2() const;
+
   /// Calls `emit` with each word, from left to right, as raw bytes that live until emit returns. `text` is valid UTF-8.
   void split(std::string_view text, const Emit& emit) const;
 

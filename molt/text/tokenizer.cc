@@ -1,7 +1,6 @@
 #include "molt/text/tokenizer.h"
 
 #include <algorithm>
-#include <filesystem>
 
 #include "molt/base/error.h"
 #include "molt/text/byte_alphabet.h"
@@ -57,30 +56,15 @@ const Tokenizer::State::Token& Tokenizer::State::token(int32_t id) const {
 }
 
 Tokenizer Tokenizer::load(const std::string& path) {
-  namespace fs = std::filesystem;
-  std::error_code ignored;
-  const auto exists = [&](const std::string& p) { return fs::exists(p, ignored); };
-  const bool is_directory = fs::is_directory(path, ignored);
-  const std::string directory = is_directory ? path : fs::path(path).parent_path().string();
-  const std::string prefix = directory.empty() ? "" : directory + "/";
-  std::shared_ptr<State> state;
-  if (!is_directory) {
-    state = read_tokenizer_json(read_json_file(path), path);
-  } else if (exists(prefix + "tokenizer.json")) {
-    state = read_tokenizer_json(read_json_file(prefix + "tokenizer.json"), prefix + "tokenizer.json");
-  } else if (exists(prefix + "vocab.json") && exists(prefix + "merges.txt")) {
-    state = read_vocab_and_merges(directory);
-  } else if (exists(prefix + "tokenizer.model")) {
-    usage_error(path, ": holds a SentencePiece model (tokenizer.model); Molt reads byte-level BPE from tokenizer.json");
-  } else {
-    usage_error(path, ": holds no tokenizer.json (nor vocab.json with merges.txt)");
-  }
-  read_special_roles(directory, *state);
-  return Tokenizer(std::move(state));
+  TokenizerSource source = read_tokenizer_source(path);
+  const auto state = std::make_shared<State>(std::move(source.parts), std::move(source.pre_tokenizer), source.where);
+  read_special_roles(source.directory, *state);
+  return Tokenizer(state);
 }
 
 Tokenizer Tokenizer::parse(std::string_view tokenizer_json, const std::string& where) {
-  return Tokenizer(read_tokenizer_json(parse_json(tokenizer_json, where), where));
+  TokenizerSource source = read_tokenizer_json(parse_json(tokenizer_json, where), where);
+  return Tokenizer(std::make_shared<State>(std::move(source.parts), std::move(source.pre_tokenizer), where));
 }
 
 std::vector<int32_t> Tokenizer::encode(std::string_view text, bool allow_special) const {

@@ -134,7 +134,7 @@ AddedToken read_added_token(const Json& json, int32_t id, const std::string& whe
   return token;
 }
 
-std::shared_ptr<Tokenizer::State> read_tokenizer_json(const Json& json, const std::string& where) {
+TokenizerSource read_tokenizer_json(const Json& json, const std::string& where) {
   TokenizerParts parts;
   read_model(field(json, "model", where), parts.model, where);
   parts.nfc = read_normalizer(field(json, "normalizer", where), where + ": normalizer");
@@ -146,10 +146,10 @@ std::shared_ptr<Tokenizer::State> read_tokenizer_json(const Json& json, const st
   for (const Json& token : added)
     parts.added.push_back(
         read_added_token(token, token_id(field(token, "id", where), "the id of an added token", where), where));
-  return std::make_shared<Tokenizer::State>(std::move(parts), std::move(pre_tokenizer), where);
+  return {std::move(parts), std::move(pre_tokenizer), where, ""};
 }
 
-std::shared_ptr<Tokenizer::State> read_vocab_and_merges(const std::string& directory) {
+TokenizerSource read_vocab_and_merges(const std::string& directory) {
   const std::string vocab_path = directory + "/vocab.json", merges_path = directory + "/merges.txt";
   TokenizerParts parts;
   read_vocab(read_json_file(vocab_path), parts.model, vocab_path);
@@ -177,7 +177,25 @@ std::shared_ptr<Tokenizer::State> read_vocab_and_merges(const std::string& direc
   const auto is_end = [](const AddedToken& t) { return t.content == kEndOfText; };
   if (end != parts.model.vocab.end() && std::none_of(parts.added.begin(), parts.added.end(), is_end))
     parts.added.push_back({end->second, kEndOfText, true, false, false, false, false});
-  return std::make_shared<Tokenizer::State>(std::move(parts), PreTokenizer::gpt2(add_prefix_space), directory);
+  return {std::move(parts), PreTokenizer::gpt2(add_prefix_space), directory, directory};
+}
+
+TokenizerSource read_tokenizer_source(const std::string& path) {
+  std::error_code ignored;
+  const bool is_directory = std::filesystem::is_directory(path, ignored);
+  const std::string directory = is_directory ? path : std::filesystem::path(path).parent_path().string();
+  const std::string prefix = directory.empty() ? "" : directory + "/";
+  const std::string json = is_directory ? prefix + "tokenizer.json" : path;
+  if (is_directory && !exists(json)) {
+    if (exists(prefix + "vocab.json") && exists(prefix + "merges.txt")) return read_vocab_and_merges(directory);
+    if (exists(prefix + "tokenizer.model"))
+      usage_error(path,
+                  ": holds a SentencePiece model (tokenizer.model); Molt reads byte-level BPE from tokenizer.json");
+    usage_error(path, ": holds no tokenizer.json (nor vocab.json with merges.txt)");
+  }
+  TokenizerSource source = read_tokenizer_json(read_json_file(json), json);
+  source.directory = directory;
+  return source;
 }
 
 void read_special_roles(const std::string& directory, Tokenizer::State& state) {

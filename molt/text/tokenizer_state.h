@@ -49,11 +49,22 @@ struct Tokenizer::State {
   std::optional<int32_t> eos, bos, pad;
 };
 
+/// What files say, before anything is built of it.
+struct TokenizerSource {
+  TokenizerParts parts;
+  PreTokenizer pre_tokenizer;
+  std::string where;      ///< begins errors
+  std::string directory;  ///< of the files, for what lies beside them; may be empty
+};
+
 /// From the value of a whole tokenizer.json.
-std::shared_ptr<Tokenizer::State> read_tokenizer_json(const Json& json, const std::string& where);
+TokenizerSource read_tokenizer_json(const Json& json, const std::string& where);
 
 /// From a directory with vocab.json and merges.txt, GPT-2's pair.
-std::shared_ptr<Tokenizer::State> read_vocab_and_merges(const std::string& directory);
+TokenizerSource read_vocab_and_merges(const std::string& directory);
+
+/// From a path as Tokenizer::load() takes it.
+TokenizerSource read_tokenizer_source(const std::string& path);
 
 /// Sets those of eos, bos and pad that the configuration files of a directory name.
 void read_special_roles(const std::string& directory, Tokenizer::State& state);

@@ -160,6 +160,17 @@ const Case kCases[] = {
     {"MergeIntoTheBase", "", "merge --model @/base --adapter @/run/adapter --out @/base", "base"},
     {"MergeToUnknownDtype", "", "merge --model @/base --adapter @/run/adapter --out @/new --dtype int3", "bf16"},
     {"MergeOfATiedHead", "", "merge --model @/base --adapter @/headrun/adapter --out @/new", "lm_head"},
+    {"MergeToUnknownFormat", "", "merge --model @/base --adapter @/run/adapter --out @/new --format onnx", "gguf"},
+    {"MergeOntoAFile", "", "merge --model @/base --adapter @/run/adapter --out @/good.yaml --format gguf", "good.yaml"},
+    // molt convert
+    {"ConvertToUnknown", "", "convert @/run/adapter --to onnx --out @/new", "peft"},
+    {"ConvertMissing", "", "convert @/nowhere --to mlx --out @/new", "nowhere"},
+    {"ConvertOverSomething", "", "convert @/run/adapter --to gguf --out @/good.yaml", "is there already"},
+    {"ConvertARun", "", "convert @/run --to gguf --out @/new", "run/adapter"},
+    {"ConvertACheckpointToMlx", "", "convert @/base --to mlx --out @/new", "--to gguf"},
+    {"ConvertText", "", "convert @/good.yaml --to peft --model @/base --out @/new", "not a GGUF file"},
+    {"ConvertWithoutBase", "", "convert @/good.yaml --to peft --out @/new", "--model"},
+    {"ConvertATiedHead", "", "convert @/headrun/adapter --to gguf --out @/new", "tied"},
     // molt tokenizer
     {"TextMissing", "", "tokenizer @/nowhere.txt --out @/new", "nowhere.txt"},
     {"VocabularyTooSmall", "", "tokenizer @/text.txt --out @/new --vocabulary 10", "10"},

@@ -1,0 +1,56 @@
+#include "molt/base/staged_directory.h"
+
+#include <unistd.h>
+
+#include <filesystem>
+
+#include "molt/base/error.h"
+#include "molt/base/file.h"
+
+namespace molt {
+
+namespace fs = std::filesystem;
+
+namespace {
+
+std::string without_slash(const std::string& path) {
+  const fs::path p(path);
+  return p.has_filename() ? path : p.parent_path().string();
+}
+
+}  // namespace
+
+void require_free_place(const std::string& path, bool directory) {
+  std::error_code error;
+  if (path.empty()) usage_error("--out: expected a path, found none");
+  if (!fs::exists(fs::symlink_status(path, error))) return;
+  if (directory && fs::is_directory(path, error) && fs::is_empty(path, error)) return;
+  usage_error(
+      path, ": is there already",
+      directory ? " and holds something; choose a new directory" : "; choose a new name, nothing is overwritten");
+}
+
+StagedDirectory::StagedDirectory(const std::string& path)
+    : target_(without_slash(path)), staging_(str(target_, ".tmp.", ::getpid())) {
+  make_directories(staging_);
+}
+
+StagedDirectory::~StagedDirectory() {
+  std::error_code ignored;
+  if (!staging_.empty()) fs::remove_all(staging_, ignored);
+}
+
+std::string StagedDirectory::file(const std::string& name) const { return (fs::path(staging_) / name).string(); }
+
+void StagedDirectory::commit() {
+  std::error_code error;
+  sync_directory(staging_);
+  fs::remove_all(target_, error);
+  fs::rename(staging_, target_, error);
+  if (error) system_error(target_, ": cannot be put in place: ", error.message());
+  staging_.clear();
+  const fs::path parent = fs::path(target_).parent_path();
+  sync_directory(parent.empty() ? "." : parent.string());
+}
+
+}  // namespace molt
