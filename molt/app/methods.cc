@@ -7,6 +7,7 @@
 #include "molt/base/near.h"
 #include "molt/peft/adalora.h"
 #include "molt/peft/additional_scan.h"
+#include "molt/peft/boft.h"
 #include "molt/peft/full.h"
 #include "molt/peft/ia3.h"
 #include "molt/peft/initial_state.h"
@@ -91,6 +92,7 @@ const std::vector<MethodKind>& kinds() {
       kind<peft::Loha>(),
       kind<peft::Lokr>(),
       kind<peft::Oft>(),
+      kind<peft::Boft>(),
       kind<peft::Miss>(),
       kind<peft::TrainableTokens>(),
   };

@@ -35,9 +35,20 @@ void print_all(const nn::LanguageModel& model, bool each) {
     for (const app::SiteGroup& group : app::group_sites(model.sites())) put(group.pattern, *group.first.site);
   }
   table.print();
+  std::printf("\n");
+  for (const nn::Preset& preset : nn::presets_of(model.sites())) {
+    std::string names;
+    const std::vector<nn::Target> targets = nn::match_target(model.sites(), preset.name, {nn::SiteKind::kLinear});
+    for (const app::SiteGroup& group : app::group_targets(targets)) {
+      const std::string name = group.pattern.substr(group.pattern.rfind('.') + 1);
+      if ((", " + names + ",").find(", " + name + ",") == std::string::npos)
+        names += (names.empty() ? "" : ", ") + name;
+    }
+    std::printf("%-10s  %s: %s\n", preset.name, preset.meaning, names.c_str());
+  }
   std::printf(
-      "\nA target is a path, the end of one after a dot (x_proj), a regular expression for a whole path, or "
-      "all-linear;\n"
+      "\nA target is a path, the end of one after a dot (x_proj), a regular expression for a whole path, or a "
+      "preset;\n"
       "NAME:SLICE picks a slice (x_proj:B). Shapes: linear (out, in), conv (channels, width), embedding (tokens, "
       "width).\n"
       "See what one means with --match TARGET.\n");

@@ -27,10 +27,11 @@ bool EditSet::any_in_layer(int layer) const { return std::count(layers_.begin(),
 
 void EditSet::clear() { *this = EditSet(); }
 
-// y = C_k … C_1 (W + Σ Δ) M_n … M_1 x: what changes the input first stands rightmost.
+// y = C_k … C_1 (W + Σ Δ) M_n … M_1 x: what changes the input first stands rightmost. Changes of the output come last,
+// since one of them may add something of the input as it came.
 void merge_edits(const EditSet& edits, const SiteTable& sites, const Parameter& p, const Tensor& values) {
   using Stage = Edit::Stage;
-  for (const Stage stage : {Stage::kAdd, Stage::kOutput, Stage::kInput}) {
+  for (const Stage stage : {Stage::kAdd, Stage::kInput, Stage::kOutput}) {
     auto all = edits.all();
     if (stage == Stage::kInput) std::reverse(all.begin(), all.end());
     for (const auto& [id, edit] : all) {

@@ -25,6 +25,7 @@ struct Context {
   int64_t phase_steps = 0;         ///< how many the phase has; 0 where nobody trains
   int64_t first_row = 0;           ///< number of this pass's first row within the step (accumulation)
   bool recompute = false;          ///< keep only each layer's input for the backward pass
+  const std::vector<int32_t>* labels = nullptr;  ///< the batch's, where a method observes it; null otherwise
 };
 
 /// What a block has computed so far: an edit at one of its taps may read the rest. Undefined where it is yet to come.
@@ -88,7 +89,7 @@ class Edit {
   virtual void merge(const Site& site, const Tensor& weight) const;
   /// The same for the site's bias, where it has one.
   virtual void merge_bias(const Site&, const Tensor& /*bias*/) const {}
-  /// Which hook merge() stands for: additions are folded in first, then changes of the output, then of the input.
+  /// Which hook merge() stands for: additions are folded in first, then changes of the input, then of the output.
   enum class Stage { kAdd, kOutput, kInput };
   virtual Stage merge_stage() const { return Stage::kAdd; }
   /// Whether the edit acts alike on every site that shares its weight (a tied head), so that merging it is right.

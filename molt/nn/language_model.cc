@@ -23,7 +23,7 @@ bool layer_trains(const Context& c, const ParameterTable& parameters, int layer)
 Layer::Layer(const Scope& scope, const LayerPlan& plan, int64_t d_model, double eps)
     : eps_(eps),
       norm_(scope / "norm", "weight", {d_model}),
-      mixer_(std::make_unique<MambaMixer>(scope / "mixer", plan.mixer)) {}
+      mixer_(std::make_unique<MambaMixer>((scope / "mixer").in_preset("mixer"), plan.mixer)) {}
 
 Var Layer::operator()(const Context& c, const Var& h, const BlockCarry* in, BlockCarry* out) const {
   return ops::add(h, mixer_->forward(c, ops::rms_norm(h, norm_(c), eps_), in, out));

@@ -7,14 +7,15 @@ namespace molt::nn {
 
 MambaMixer::MambaMixer(const Scope& s, const MambaConfig& c)
     : config_(c),
-      in_proj_(s, "in_proj", c.d_model, 2 * c.d_inner, consecutive({{"x", c.d_inner}, {"z", c.d_inner}}), c.proj_bias),
+      in_proj_(s.in_preset("in_out"), "in_proj", c.d_model, 2 * c.d_inner,
+               consecutive({{"x", c.d_inner}, {"z", c.d_inner}}), c.proj_bias),
       conv1d_(s.as_ssm(), "conv1d", c.d_inner, c.d_conv, c.conv_bias),
       x_proj_(s.as_ssm(), "x_proj", c.d_inner, c.dt_rank + 2 * c.d_state,
               consecutive({{"dt", c.dt_rank}, {"B", c.d_state}, {"C", c.d_state}}), false),
       dt_proj_(s.as_ssm(), "dt_proj", c.dt_rank, c.d_inner, {}, true),
       A_log_(s.as_ssm(), "A_log", {c.d_inner, c.d_state}),
       D_(s.as_ssm(), "D", {c.d_inner}),
-      out_proj_(s, "out_proj", c.d_inner, c.d_model, {}, c.proj_bias),
+      out_proj_(s.in_preset("in_out"), "out_proj", c.d_inner, c.d_model, {}, c.proj_bias),
       conv0_(s.as_ssm(), "conv0", {c.d_conv - 1, c.d_inner}),
       h0_(s.as_ssm(), "h0", {c.d_inner, c.d_state}),
       prefix_(s, "prefix", c.d_model),

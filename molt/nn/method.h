@@ -50,6 +50,12 @@ class Method {
   virtual void declare(const SiteTable&, ParameterTable&) {}
   /// Once, when weights are there: finds its sites. Throws UsageError for a target that matches nothing.
   virtual void attach(const SiteTable& sites) = 0;
+  /// Batches of training data that are run through the model as it is before a fresh run's first step; 0: none. Where
+  /// there are some, observe() adds edits that look at what passes (they change nothing; Context::labels is set), and
+  /// observed() makes initial values of what they saw.
+  virtual int64_t observed_batches() const { return 0; }
+  virtual void observe(EditSet&) {}
+  virtual void observed() {}
   /// The edits of the current phase, added in attach order.
   virtual void bind(EditSet& edits) const = 0;
   /// Base parameters this method trains, once weights are there. Edits' trainables come from the edits.

@@ -60,6 +60,12 @@ Scope Scope::as_ssm() const {
   return inner;
 }
 
+Scope Scope::in_preset(const std::string& name) const {
+  Scope inner = *this;
+  inner.presets_.push_back(name);
+  return inner;
+}
+
 Parameter& Scope::parameter(const std::string& name, Shape shape) const {
   Parameter& p = parameters_->emplace_back();
   p.path = path(name);
@@ -80,6 +86,7 @@ const Site& Scope::site(const std::string& name, SiteKind kind, Shape shape, std
   site.parameter = parameter;
   site.bias = bias;
   site.ssm = ssm_;
+  site.presets = presets_;
   return sites_->add(std::move(site));
 }
 

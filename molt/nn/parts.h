@@ -22,6 +22,8 @@ class Scope {
   Scope in_layer(int layer) const;
   /// The same place, its parameters counted as state-space parameters.
   Scope as_ssm() const;
+  /// The same place, its linears counted to a preset (nn/site.h) as well.
+  Scope in_preset(const std::string& name) const;
 
   std::string path(const std::string& name) const { return prefix_.empty() ? name : prefix_ + "." + name; }
   Parameter& parameter(const std::string& name, Shape shape) const;
@@ -34,6 +36,7 @@ class Scope {
   std::string prefix_;
   int layer_ = -1;
   bool ssm_ = false;
+  std::vector<std::string> presets_;
 };
 
 /// Consecutive slices from names and sizes.

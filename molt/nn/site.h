@@ -34,6 +34,7 @@ struct Site {
   const Parameter* parameter = nullptr;  ///< what the part holds; null for taps, states, prefixes
   const Parameter* bias = nullptr;       ///< a linear's or convolution's bias, if it has one
   bool ssm = false;                      ///< belongs to the state-space part (the paper's "SSM module")
+  std::vector<std::string> presets;      ///< further presets that its block counts it to: mixer, in_out, …
 };
 
 /// All sites of a model, in the order of construction; addresses are stable.
@@ -59,9 +60,18 @@ struct Target {
   int64_t size() const { return slice ? slice->size : site->shape[0]; }
 };
 
+/// The presets there are: names for the linears of a part, the same in every model that has such a part.
+struct Preset {
+  const char* name;
+  const char* meaning;
+};
+const std::vector<Preset>& target_presets();
+/// Those of them that mean something in this model.
+std::vector<Preset> presets_of(const SiteTable& sites);
+
 /// Finds the sites a target string means, as PEFT reads it: a path, the end of one after a dot, or a regular expression
-/// that matches a whole path; ":NAME" picks a slice; "all-linear" is every linear but the head. Only sites of `kinds`
-/// count. Throws UsageError naming near candidates where nothing matches.
+/// that matches a whole path; ":NAME" picks a slice; the name of a preset ("all-linear", "mixer", …) means its linears.
+/// Only sites of `kinds` count. Throws UsageError naming near candidates where nothing matches.
 std::vector<Target> match_target(const SiteTable& sites, const std::string& target, const std::vector<SiteKind>& kinds);
 
 }  // namespace molt::nn

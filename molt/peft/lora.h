@@ -40,7 +40,7 @@ struct LoraConfig {
     v.field("alternate", alternate,
             "B trains for so many steps while A rests, then A while B rests, and so on (RoLoRA); 0: both train");
     v.field("target_modules", target_modules,
-            "sites: in_proj, x_proj:B, conv1d, embeddings, A_log, a regular expression, all-linear");
+            "sites: in_proj, x_proj:B, conv1d, embeddings, A_log, a regular expression, a preset such as ssm");
     v.field("rank_pattern", rank_pattern, "rank for sites whose path ends in, or matches, the key");
     v.field("alpha_pattern", alpha_pattern, "lora_alpha for sites whose path ends in, or matches, the key");
   }

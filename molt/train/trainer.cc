@@ -323,6 +323,25 @@ struct Trainer::Impl {
     }
   }
 
+  /// Shows methods the first batches of the data, where they want to see some; the stream does not move.
+  void observe() {
+    for (nn::Method* method : methods) {
+      const int64_t batches = method->observed_batches();
+      if (batches <= 0) continue;
+      const NoGrad no_grad;
+      nn::EditSet looking;
+      method->observe(looking);
+      const int64_t there = stream.steps_per_epoch(0);
+      for (int64_t b = 0; b < std::min(batches, there); ++b) {
+        const data::Batch batch = stream.at(0, b);
+        model.hidden({.segments = &batch.segments, .edits = &looking, .labels = &batch.labels}, batch.ids);
+      }
+      method->observed();
+      if (hooks.on_note)
+        hooks.on_note({0, str(method->name(), ": initial values from ", std::min(batches, there), " batches")});
+    }
+  }
+
   /// A disk that cannot hold a checkpoint is found before hours are spent.
   void require_room() const {
     if (!run_dir) return;
@@ -334,7 +353,10 @@ struct Trainer::Impl {
   TrainResult run() {
     // Before anything runs: later phases must not refuse what the first has taken hours for.
     for (size_t i = 0; i < phases.size(); ++i) optim::Schedule(config.schedule, steps_of(i));
-    if (!optimizer) begin_phase(0);
+    if (!optimizer) {
+      observe();
+      begin_phase(0);
+    }
     require_room();
     const int64_t total_steps = total();
     bool stopped = false;

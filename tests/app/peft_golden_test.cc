@@ -33,6 +33,8 @@ const char* const kCases[] = {"dora",
                               "adalora",
                               "oft_shared",
                               "oft_exact",
+                              "boft",
+                              "boft_butterfly",
                               "trainable_tokens"};
 
 class PeftGolden : public ::testing::TestWithParam<std::tuple<const char*, const char*>> {

@@ -4,6 +4,7 @@
 #include <functional>
 
 #include "molt/peft/adalora.h"
+#include "molt/peft/boft.h"
 #include "molt/peft/ia3.h"
 #include "molt/peft/lycoris.h"
 #include "molt/peft/miss.h"
@@ -89,6 +90,14 @@ inline void add_weight_methods(const std::string& model, const std::function<voi
          {with<peft::Oft>(
              {.r = 2, .oft_block_size = 0, .use_cayley_neumann = false, .target_modules = {"in_proj", "out_proj"}})}});
   alone({"oft_shared", {with<peft::Oft>({.oft_block_size = 2, .block_share = true, .target_modules = {"in_proj"}})}});
+  composed({"boft", {with<peft::Boft>({.boft_block_size = 2, .target_modules = {"in_proj", "out_proj"}})}});
+  alone({"boft_num",
+         {with<peft::Boft>({.boft_block_size = 0, .boft_block_num = 2, .target_modules = {"in_proj", "out_proj"}})}});
+  if (tied) {  // ten inputs have no even number of blocks of even width
+    alone({"boft_butterfly",
+           {with<peft::Boft>(
+               {.boft_block_size = 2, .boft_n_butterfly_factor = 3, .target_modules = {"in_proj", "out_proj"}})}});
+  }
   composed({"miss", {with<peft::Miss>({.r = 3, .target_modules = {"in_proj", "x_proj", "out_proj"}})}});
   alone({"miss_slices", {with<peft::Miss>({.r = 4, .target_modules = some})}});
   composed({"adalora", {with<peft::AdaLora>({.target_r = 1, .init_r = 2, .target_modules = linears})}});

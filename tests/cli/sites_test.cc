@@ -14,6 +14,9 @@ TEST(Sites, OneLineForAllLayers) {
   EXPECT_TRUE(has(ran.out, "backbone.layers.{0,1}.mixer.x_proj    linear     (9, 32)   dt:1 B:4 C:4  ssm"));
   EXPECT_TRUE(has(ran.out, "shares the weight of backbone.embeddings"));
   EXPECT_FALSE(has(ran.out, "backbone.layers.0."));
+  EXPECT_TRUE(has(ran.out, "ssm         linears of the state-space part: x_proj, dt_proj\n"));
+  EXPECT_TRUE(has(ran.out, "in_out      projections into and out of such a block: in_proj, out_proj\n"));
+  EXPECT_FALSE(has(ran.out, "attention   "));
 }
 
 TEST(Sites, AllLayersOneByOne) {
@@ -42,6 +45,7 @@ TEST(Sites, MistakesAreOneLineAndExitTwo) {
   for (const auto& [arguments, text] : {std::pair{"sites " + kModel + " --match proj:B", "near names: x_proj:B"},
                                         {std::string("sites state-spaces/mamba-130m"), "hf download"},
                                         {std::string("sites"), "model is required"},
+                                        {"sites " + kModel + " --match mlp", "presets that mean something here"},
                                         {"sites " + kModel + " --mach x", "--mach"}}) {
     const Ran ran = run_molt(arguments);
     EXPECT_EQ(ran.code, 2) << arguments;

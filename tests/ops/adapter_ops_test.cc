@@ -5,8 +5,10 @@
 #include "molt/ops/folded_add.h"
 #include "molt/ops/kron_add.h"
 #include "molt/ops/param_products.h"
+#include "molt/ops/permute_columns.h"
 #include "molt/ops/rotate.h"
 #include "molt/ops/scale_columns.h"
+#include "molt/ops/skew_entries.h"
 #include "molt/ops/token_rows.h"
 #include "molt/ops/vector_low_rank.h"
 #include "tests/cases/gradcheck.h"
@@ -35,6 +37,27 @@ TEST(ScaleColumns, ValuesAndGradients) {
   check_gradients({y, random_tensor({7}, 5)}, [](const Vars& in) { return Vars{ops::scaled(in[0], in[1])}; });
   // A factor that is its divisor leaves every bit.
   EXPECT_EQ(ops::scale_columns(Var(y.clone()), Var(k), 2, Var(b), k).value().values(), y.values());
+}
+
+TEST(PermuteColumns, ValuesAndGradients) {
+  const auto order = std::make_shared<const std::vector<int64_t>>(std::vector<int64_t>{2, 0, 3, 1});
+  const Tensor x = random_tensor({3, 4}, 1);
+  const Tensor there = ops::permute_columns(Var(x), order).value();
+  for (int64_t t = 0; t < 3; ++t) {
+    for (int64_t i = 0; i < 4; ++i) EXPECT_EQ(at(there, t, i), at(x, t, (*order)[static_cast<size_t>(i)]));
+  }
+  EXPECT_EQ(ops::permute_columns(Var(there), order, true).value().values(), x.values());
+  for (const bool inverse : {false, true})
+    check_gradients({x}, [&](const Vars& in) { return Vars{ops::permute_columns(in[0], order, inverse)}; });
+}
+
+TEST(SkewEntries, ValuesAndGradients) {
+  const Tensor M = random_tensor({2, 3, 3}, 1);
+  const std::vector<double> m = M.values(), v = ops::skew_entries(Var(M)).value().values();
+  ASSERT_EQ(v.size(), 6u);
+  EXPECT_EQ(v[1], (m[2] - m[6]) / 2);          // (0, 2) of the first
+  EXPECT_EQ(v[5], (m[9 + 5] - m[9 + 7]) / 2);  // (1, 2) of the second
+  check_gradients({M}, [](const Vars& in) { return Vars{ops::skew_entries(in[0])}; });
 }
 
 TEST(FoldedAdd, ValuesAndGradients) {

@@ -46,6 +46,31 @@ TEST(Targets, NamesPathsExpressionsAndSlices) {
   EXPECT_THROW(labels({"proj"}), UsageError);
 }
 
+TEST(Targets, PresetsMeanLinearsOfAPart) {
+  const std::string l0 = "backbone.layers.0.mixer.", l1 = "backbone.layers.1.mixer.";
+  EXPECT_EQ(labels({"ssm"}), (Labels{l0 + "x_proj", l0 + "dt_proj", l1 + "x_proj", l1 + "dt_proj"}));
+  EXPECT_EQ(labels({"in_out"}), (Labels{l0 + "in_proj", l0 + "out_proj", l1 + "in_proj", l1 + "out_proj"}));
+  EXPECT_EQ(labels({"mixer"}), labels({"all-linear"}));  // Mamba has nothing else
+  EXPECT_EQ(labels({"in_out", "ssm"}), labels({"mixer"}));
+  EXPECT_EQ(labels({"ssm:B"}), (Labels{l0 + "x_proj:B", l1 + "x_proj:B"}));
+  const TunedModel model("tied_small", Dtype::kF32, {});
+  std::string names;
+  for (const nn::Preset& p : nn::presets_of(model.model().sites())) names += p.name + std::string(" ");
+  EXPECT_EQ(names, "all-linear mixer ssm in_out ");
+  // Presets without such parts are refused with those that have some, and so are slices that none of them has.
+  for (const auto& [target, text] : {std::pair<std::string, std::string>{"attention", "this model has no such part"},
+                                     {"mlp", "this model has no such part"},
+                                     {"mixer:q", "no such part or slice"}}) {
+    const std::string message = refusal(lora_on({target}));
+    EXPECT_NE(message.find("'" + target + "'"), std::string::npos) << message;
+    EXPECT_NE(message.find(text), std::string::npos) << message;
+    EXPECT_NE(message.find("all-linear, mixer, ssm, in_out"), std::string::npos) << message;
+    EXPECT_EQ(message.find('\n'), std::string::npos) << message;
+  }
+  EXPECT_NE(refusal(testing::with<peft::Residual>({.target_modules = {"ssm"}})).find("presets are of linears only"),
+            std::string::npos);
+}
+
 TEST(Targets, WhatMatchesNothingIsRefusedWithNearNames) {
   struct Wrong {
     MakeMethod method;
@@ -97,6 +122,14 @@ TEST(MethodOptions, OutOfRangeIsRefused) {
   EXPECT_NE(lora({.rank_pattern = {{"x_proj", 0}}}).find("rank_pattern"), std::string::npos);
   EXPECT_NE(lora({.rank_pattern = {{"x_proj(", 2}}}).find("rank_pattern"), std::string::npos);
   EXPECT_NE(lora({.alpha_pattern = {{"[", 2}}}).find("alpha_pattern"), std::string::npos);
+
+  auto boft = [](const peft::BoftConfig& config) { return refusal(testing::with<peft::Boft>(config)); };
+  EXPECT_NE(boft({.boft_block_size = 4, .boft_block_num = 4}).find("one of boft_block_size"), std::string::npos);
+  EXPECT_NE(boft({.boft_block_size = 5}).find("does not divide the 16 inputs"), std::string::npos);
+  EXPECT_NE(boft({.boft_block_size = 1}).find("nothing to rotate"), std::string::npos);
+  EXPECT_NE(boft({.boft_n_butterfly_factor = 0}).find("from 1 to 32"), std::string::npos);
+  EXPECT_NE(boft({.boft_n_butterfly_factor = 4}).find("needs a multiple of 8 blocks"), std::string::npos);
+  EXPECT_NE(boft({.target_modules = {"x_proj:B"}}).find("is a slice"), std::string::npos);
 
   auto sdt = [](const peft::SdtConfig& config) {
     return refusal([=](Dtype dtype) { return std::make_unique<peft::Sdt>(config, dtype); });

@@ -18,6 +18,7 @@ import peft
 import torch
 import torch.nn.functional as F
 from peft import get_peft_model
+from peft.tuners.boft import layer as boft_layer
 from peft.utils import get_peft_model_state_dict
 
 import cases
@@ -43,11 +44,27 @@ METHODS = {
     "oft_exact": ("OFTConfig", dict(r=2, oft_block_size=0, target_modules=["in_proj"], use_cayley_neumann=False)),
     "oft_shared": ("OFTConfig", dict(oft_block_size=2, target_modules=["in_proj"], block_share=True,
                                      num_cayley_neumann_terms=3)),
+    "boft": ("BOFTConfig", dict(boft_block_size=0, boft_block_num=2, target_modules=IN_X_OUT)),
+    "boft_butterfly": ("BOFTConfig", dict(boft_block_size=2, boft_n_butterfly_factor=3, target_modules=IN_X_OUT)),
     "miss": ("MissConfig", dict(r=3, target_modules=IN_X_OUT)),
     "adalora": ("AdaLoraConfig", dict(init_r=3, target_r=1, tinit=2, tfinal=2, deltaT=2, total_step=STEPS, lora_alpha=5,
                                       target_modules=["in_proj", "x_proj"])),
     "trainable_tokens": ("TrainableTokensConfig", dict(token_indices=[3, 17, 5], target_modules=["embeddings"])),
 }
+# Ten inputs have no even number of blocks of even width.
+ONLY_HERE = {("untied_odd", "boft_butterfly"): dict(boft_n_butterfly_factor=1)}
+
+
+class BlockDiagonal:
+    """What PEFT's CUDA extension does for BOFT, in torch: without it PEFT takes one butterfly factor whatever is asked."""
+
+    @staticmethod
+    def apply(blocks):
+        return torch.stack([torch.block_diag(*factor) for factor in blocks])
+
+
+boft_layer.get_fbd_cuda = lambda: True
+boft_layer.FastBlockDiag = BlockDiagonal
 
 
 def wrap(model, kind, settings):
@@ -94,6 +111,7 @@ def train(wrapped, name, stream):
 
 def make(case, name, model, stream):
     kind, settings = METHODS[name]
+    settings = {**settings, **ONLY_HERE.get((case, name), {})}
     directory = GOLDEN / "peft" / case / name
     shutil.rmtree(directory, ignore_errors=True)
     wrapped = wrap(model, kind, settings)
