@@ -1,4 +1,4 @@
-// CPU kernels of the selective scan; see scan_forward-inl.h and scan_backward-inl.h.
+// CPU kernels of the selective scan; see scan_forward-inl.h, scan_step-inl.h and scan_backward-inl.h.
 #include "molt/ops/scan.h"
 
 #include "molt/ops/simd.h"
@@ -9,14 +9,21 @@
 
 #include "molt/ops/scan_backward-inl.h"
 #include "molt/ops/scan_forward-inl.h"
+#include "molt/ops/scan_step-inl.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace molt::ops::HWY_NAMESPACE {
 namespace {
 
+template <class T, class S>
+void forward_as(const ScanTensors& in, const Tensor& y, const Tensor& state, Tensor* saved) {
+  if (!saved && single_tokens(in)) return step_typed<T, S>(in, y, state);
+  forward_typed<T, S>(in, y, state, saved);
+}
+
 void forward(const ScanTensors& in, const Tensor& y, const Tensor& state, Tensor* saved) {
-  if (y.dtype() == Dtype::kBf16) return forward_typed<float, bf16>(in, y, state, saved);
-  with_compute_type(in.x.dtype(), [&](auto t) { forward_typed<decltype(t), decltype(t)>(in, y, state, saved); });
+  if (y.dtype() == Dtype::kBf16) return forward_as<float, bf16>(in, y, state, saved);
+  with_compute_type(in.x.dtype(), [&](auto t) { forward_as<decltype(t), decltype(t)>(in, y, state, saved); });
 }
 void backward(const ScanTensors& in, const Tensor& saved, const ScanGrads& grads) {
   if (in.z.defined() && in.z.dtype() == Dtype::kBf16) return backward_typed<float, bf16>(in, saved, grads);

@@ -76,7 +76,7 @@ TEST(PackedMatrix, every_type_stride_and_option) {
 
 TEST(PackedMatrix, rows_from_one_to_many_at_model_like_shapes) {
   for (const Dtype compute : {Dtype::kF32, Dtype::kBf16})
-    for (const int64_t t : {1, 3, 17, 512})
+    for (const int64_t t : {1, 2, 3, 5, 6, 7, 14, 16, 17, 512})
       for (const auto& [o, i] : {std::pair<int64_t, int64_t>{80, 192}, {192, 48}, {257, 64}, {1, 7}, {65, 1}})
         check({.t = t, .o = o, .i = i, .weight = compute, .compute = compute, .x = compute, .y = Dtype::kF32});
 }

@@ -10,6 +10,7 @@
 #include "molt/device/cpu/dnnl.h"
 #include "molt/device/cpu/parallel.h"
 #include "molt/device/cpu/scratch.h"
+#include "molt/device/lasting_memory.h"
 
 #include <hwy/detect_compiler_arch.h>
 
@@ -20,12 +21,10 @@ constexpr int64_t kElements = 512;  // of a tile
 constexpr int64_t kMaxSteps = 24;   // tiles along K for which 512 rows leave room in the second-level cache
 }  // namespace
 
-Panels::Panels(int64_t k, int64_t n)
-    : k_(k),
-      n_(n),
-      steps_((k + 31) / 32),
-      block_(Block::allocate(Device::kCpu,
-                             static_cast<size_t>(steps_ * 2 * ((n + 31) / 32) * kElements) * sizeof(bf16))) {}
+Panels::Panels(int64_t k, int64_t n, bool lasting) : k_(k), n_(n), steps_((k + 31) / 32) {
+  const size_t bytes = static_cast<size_t>(steps_ * 2 * ((n + 31) / 32) * kElements) * sizeof(bf16);
+  block_ = lasting ? allocate_lasting(bytes) : Block::allocate(Device::kCpu, bytes);
+}
 
 void Panels::pack(const bf16* plain, bool transposed, int64_t ld) {
   const auto* in = reinterpret_cast<const uint16_t*>(plain);
@@ -181,6 +180,92 @@ Grid grid_for(int64_t row_blocks, int64_t panels, int64_t threads) {
   return best;
 }
 
+/// Up to here rows do not fill a tile, and vectors read the weights as fast as memory gives them.
+constexpr int64_t kFewRows = 4, kLongestFew = 8192;
+
+/// How far ahead of its use a panel is fetched, in bytes: the hardware's look-ahead ends at each page.
+constexpr int64_t kAhead = 4096;
+
+/// kRows rows, `steps` · 32 numbers each, one after the other, by one panel: sums as rows of 32. Each sum is kept in
+/// kSplit parts, as the unit takes several cycles from one to the next.
+template <int kRows>
+void few_rows_by_panel(const uint16_t* x, const bf16* b, int64_t steps, float* sums) {
+  constexpr int kSplit = kRows == 1 ? 4 : 2;
+  __m512 sum[kRows][2][kSplit];
+#pragma GCC unroll 4
+  for (int r = 0; r < kRows; ++r)
+#pragma GCC unroll 2
+    for (int h = 0; h < 2; ++h)
+#pragma GCC unroll 4
+      for (int i = 0; i < kSplit; ++i) sum[r][h][i] = _mm512_setzero_ps();
+  for (int64_t s = 0; s < steps; ++s, b += 2 * kTile) {
+    for (int64_t i = 0; i < 16; i += kSplit) {
+#pragma GCC unroll 4
+      for (int j = 0; j < kSplit; ++j) {
+        const bf16* at = b + (i + j) * 32;
+        _mm_prefetch(reinterpret_cast<const char*>(at) + kAhead, _MM_HINT_T0);
+        _mm_prefetch(reinterpret_cast<const char*>(at + kTile) + kAhead, _MM_HINT_T0);
+        const auto low = reinterpret_cast<__m512bh>(_mm512_load_si512(at)),
+                   high = reinterpret_cast<__m512bh>(_mm512_load_si512(at + kTile));
+#pragma GCC unroll 4
+        for (int r = 0; r < kRows; ++r) {
+          int32_t pair;
+          std::memcpy(&pair, x + (r * steps + s) * 32 + 2 * (i + j), sizeof(pair));
+          const auto factor = reinterpret_cast<__m512bh>(_mm512_set1_epi32(pair));
+          sum[r][0][j] = _mm512_dpbf16_ps(sum[r][0][j], low, factor);
+          sum[r][1][j] = _mm512_dpbf16_ps(sum[r][1][j], high, factor);
+        }
+      }
+    }
+  }
+#pragma GCC unroll 4
+  for (int r = 0; r < kRows; ++r)
+#pragma GCC unroll 2
+    for (int h = 0; h < 2; ++h) {
+      __m512 all = _mm512_add_ps(sum[r][h][0], sum[r][h][1]);
+      if constexpr (kSplit == 4) all = _mm512_add_ps(all, _mm512_add_ps(sum[r][h][2], sum[r][h][3]));
+      _mm512_store_ps(sums + r * 32 + h * 16, all);
+    }
+}
+
+/// y = x · weights for at most kFewRows rows and kLongestFew terms, whatever the types and strides.
+void few_rows(const ConstMatrix& x, const Panels& weights, const Matrix& y, const float* bias, bool accumulate) {
+  const int64_t steps = weights.steps(), width = steps * 32, panels = (weights.n() + 31) / 32;
+  alignas(64) uint16_t rows[kFewRows * kLongestFew];  // bits: bf16 would be cleared first
+  for (int64_t r = 0; r < x.rows; ++r)
+    for (int64_t s = 0; s < steps; ++s) {
+      const int64_t left = x.cols - s * 32;
+      _mm512_store_si512(rows + r * width + s * 32,
+                         x.dtype == Dtype::kF32 ? load_row(static_cast<const float*>(x.data) + r * x.ld + s * 32, left)
+                                                : load_row(static_cast<const bf16*>(x.data) + r * x.ld + s * 32, left));
+    }
+  parallel_ranges(panels, 64 / steps + 1, [&](int64_t begin, int64_t end) {
+    alignas(64) float sums[kFewRows * 32];
+    for (int64_t p = begin; p < end; ++p) {
+      const bf16* b = weights.data() + p * steps * 2 * kTile;
+      switch (x.rows) {
+        case 1:
+          few_rows_by_panel<1>(rows, b, steps, sums);
+          break;
+        case 2:
+          few_rows_by_panel<2>(rows, b, steps, sums);
+          break;
+        case 3:
+          few_rows_by_panel<3>(rows, b, steps, sums);
+          break;
+        default:
+          few_rows_by_panel<4>(rows, b, steps, sums);
+      }
+      const int64_t cols = std::min<int64_t>(32, y.cols - p * 32);
+      const float* add = bias ? bias + p * 32 : nullptr;
+      if (y.dtype == Dtype::kF32)
+        finish(sums, x.rows, cols, add, accumulate, static_cast<float*>(y.data) + p * 32, y.ld);
+      else
+        finish(sums, x.rows, cols, add, accumulate, static_cast<bf16*>(y.data) + p * 32, y.ld);
+    }
+  });
+}
+
 }  // namespace
 
 void Rows::pack_share(const ConstMatrix& x, int64_t thread, int64_t threads) const {
@@ -201,6 +286,8 @@ Rows Rows::pack(const ConstMatrix& x) {
 }
 
 void Panels::run(const ConstMatrix& x, const Matrix& y, const RunOptions& options) const {
+  if (x.rows <= kFewRows && x.cols <= kLongestFew && !options.more_rows)
+    return few_rows(x, *this, y, options.bias, options.accumulate);
   multiply(&x, Rows(x.rows, x.cols), y, options);
 }
 void Panels::run(const Rows& x, const Matrix& y, const RunOptions& options) const { multiply(nullptr, x, y, options); }

@@ -59,7 +59,8 @@ struct RunOptions {
 /// The right factor (K,N) of x (M,K) · weights (K,N), in bf16. Padded to whole tiles with zeros.
 class Panels {
  public:
-  Panels(int64_t k, int64_t n);
+  /// `lasting`: a model's weight, not a step's.
+  Panels(int64_t k, int64_t n, bool lasting = false);
   /// Fills the copy: element (k,n) is plain[n * ld + k] where `transposed`, else plain[k * ld + n].
   void pack(const bf16* plain, bool transposed, int64_t ld);
   /// y = x · weights (+ bias) (+ more), or y += …; x and y f32 or bf16 with any row stride. Each number is summed in

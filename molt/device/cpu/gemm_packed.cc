@@ -9,10 +9,12 @@
 #include "molt/device/convert.h"
 #include "molt/device/cpu/amx_gemm.h"
 #include "molt/device/cpu/dnnl.h"
+#include "molt/device/cpu/gemm_skinny.h"
 #include "molt/device/cpu/parallel.h"
 #include "molt/device/cpu/scratch.h"
 #include "molt/device/cpu_info.h"
 #include "molt/device/gemm.h"
+#include "molt/device/lasting_memory.h"
 #include "molt/device/memory.h"
 
 namespace molt {
@@ -34,7 +36,8 @@ class Panel {
       desc_ = plain_;
       onednn::blocked_layout(desc_, layout_);
     }
-    block_ = Block::allocate(Device::kCpu, desc_.get_size());
+    block_ = allocate_lasting(desc_.get_size());
+    find_panels();
   }
 
   /// Fills the packed copy from the plain weight.
@@ -49,6 +52,19 @@ class Panel {
 
   /// y = x · weights, all types as oneDNN takes them, rows dense.
   void run(const ConstMatrix& x, const Matrix& y, const void* bias, bool accumulate) const {
+    if (panel_width_ > 0 && x.rows <= skinny::Panelled::kMostRows && y.dtype == Dtype::kF32)
+      return skinny::run(skinny::Panelled{.m = x.rows,
+                                          .n = n_,
+                                          .k = k_,
+                                          .a = static_cast<const float*>(x.data),
+                                          .lda = x.ld,
+                                          .b = static_cast<const float*>(block_->data()) + layout_.base,
+                                          .width = panel_width_,
+                                          .panel = panel_,
+                                          .c = static_cast<float*>(y.data),
+                                          .ldc = y.ld,
+                                          .bias = static_cast<const float*>(bias),
+                                          .accumulate = accumulate});
     const std::shared_ptr<const Ready> ready = prepare(x.rows, y.dtype, bias != nullptr, accumulate);
     onednn::guarded("gemm", [&] {
       const dnnl::engine& engine = onednn::engine();
@@ -80,6 +96,24 @@ class Panel {
     size_t scratch_bytes;
   };
 
+  /// Sees whether the layout is panels of whole vectors of f32, row by row: then few rows need not go through oneDNN,
+  /// whose kernels for many rows reach two thirds of the memory's bandwidth.
+  void find_panels() {
+    if (dtype_ != Dtype::kF32) return;
+    const auto& [base, row, col] = layout_;
+    const int64_t width = k_ > 1 ? row[1] - row[0] : 0;
+    if (width <= 0 || width % 16 != 0) return;
+    const int64_t panel = n_ > width ? col[static_cast<size_t>(width)] : 0;
+    for (int64_t k = 0; k < k_; ++k)
+      if (row[static_cast<size_t>(k)] != k * width) return;
+    for (int64_t n = 0; n < n_; ++n)
+      if (col[static_cast<size_t>(n)] != n / width * panel + n % width) return;
+    if (panel > 0 && panel < k_ * width) return;  // plain rows
+    // The last panel is read as whole vectors.
+    const int64_t end = base + (n_ - 1) / width * panel + k_ * width;
+    if (static_cast<size_t>(end) * sizeof(float) <= desc_.get_size()) panel_width_ = width, panel_ = panel;
+  }
+
   std::shared_ptr<const Ready> prepare(int64_t rows, Dtype dst, bool bias, bool accumulate) const {
     std::lock_guard lock(mutex_);
     const auto key = std::make_tuple(rows, dst, bias, accumulate);
@@ -97,6 +131,7 @@ class Panel {
   Dtype dtype_;
   onednn::Desc plain_, desc_;
   onednn::BlockedLayout layout_;
+  int64_t panel_width_ = 0, panel_ = 0;  // columns of a panel and from one to the next, where there are such
   std::shared_ptr<Block> block_;
   mutable std::mutex mutex_;
   mutable std::map<std::tuple<int64_t, Dtype, bool, bool>, std::shared_ptr<const Ready>> ready_;
@@ -114,7 +149,7 @@ class Side {
   Side(int64_t k, int64_t n, bool transposed, Dtype dtype, int64_t rows_hint)
       : n_(n), transposed_(transposed), dtype_(dtype) {
     if (dtype == Dtype::kBf16 && amx::available()) {
-      amx_ = std::make_unique<amx::Panels>(k, n);
+      amx_ = std::make_unique<amx::Panels>(k, n, true);
       return;
     }
     const bool split = dtype == Dtype::kBf16 && k > kLongSum && n >= kManyColumns;

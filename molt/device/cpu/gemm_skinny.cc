@@ -3,9 +3,11 @@
 #include "molt/device/cpu/gemm_skinny.h"
 
 #include <algorithm>
+#include <optional>
 #include <vector>
 
 #include "molt/device/cpu/parallel.h"
+#include "molt/device/cpu/scratch.h"
 
 #include "molt/device/cpu/simd.h"
 #undef HWY_TARGET_INCLUDE
@@ -216,6 +218,135 @@ void dot(const Dot& p) {
   });
 }
 
+constexpr int kPanelRows = kManyRegisters ? 6 : 2, kPanelVectors = 4;
+constexpr int64_t kLine = 64 / sizeof(float);
+/// How far ahead of its use a panel is fetched: the hardware's look-ahead ends at each page.
+constexpr int64_t kAhead = 1024 / sizeof(float);
+/// Where more rows than one tile takes go over a panel, they do so over this many of its rows at a time, which stay in
+/// the first-level cache while the next ones come.
+constexpr int64_t kPanelDepth = 64;
+
+/// Some terms of the sums of one tile.
+struct PanelStretch {
+  const float* a;  // [term][kRows]
+  const float* b;
+  int64_t width, terms;
+  const float* fetch;  // what is fetched beside the first term: `lines` lines
+  int64_t lines;
+  float* sums;  // [kRows][kVectors]
+  bool fresh;   // the first terms
+};
+
+/// kRows rows by kVectors vectors.
+template <int kRows, int kVectors>
+void panel_tile(const PanelStretch& p) {
+  const hn::ScalableTag<float> d;
+  const int64_t lanes = static_cast<int64_t>(hn::Lanes(d)), width = p.width, lines = p.lines;
+  const float *HWY_RESTRICT a = p.a, *HWY_RESTRICT b = p.b, *fetch = p.fetch;
+  hn::Vec<decltype(d)> sum[kRows][kVectors];
+#pragma GCC unroll 8
+  for (int r = 0; r < kRows; ++r)
+#pragma GCC unroll 4
+    for (int v = 0; v < kVectors; ++v)
+      sum[r][v] = p.fresh ? hn::Zero(d) : hn::Load(d, p.sums + (r * kVectors + v) * lanes);
+  for (int64_t l = 0; l < p.terms; ++l, a += kRows, b += width, fetch += width) {
+    for (int64_t i = 0; i < lines; ++i) __builtin_prefetch(fetch + i * kLine, 0, 3);
+    hn::Vec<decltype(d)> row[kVectors];
+#pragma GCC unroll 4
+    for (int v = 0; v < kVectors; ++v) row[v] = hn::LoadU(d, b + v * lanes);
+#pragma GCC unroll 8
+    for (int r = 0; r < kRows; ++r) {
+      const auto factor = hn::Set(d, a[r]);
+#pragma GCC unroll 4
+      for (int v = 0; v < kVectors; ++v) sum[r][v] = hn::MulAdd(factor, row[v], sum[r][v]);
+    }
+  }
+#pragma GCC unroll 8
+  for (int r = 0; r < kRows; ++r)
+#pragma GCC unroll 4
+    for (int v = 0; v < kVectors; ++v) hn::Store(sum[r][v], d, p.sums + (r * kVectors + v) * lanes);
+}
+
+/// The tile of a number of rows.
+template <int kVectors>
+void panel_tile_of(int64_t rows, const PanelStretch& p) {
+  switch (rows) {
+    case 1:
+      return panel_tile<1, kVectors>(p);
+    case 2:
+      return panel_tile<2, kVectors>(p);
+    case 3:
+      return panel_tile < kManyRegisters ? 3 : 2, kVectors > (p);
+    case 4:
+      return panel_tile < kManyRegisters ? 4 : 2, kVectors > (p);
+    case 5:
+      return panel_tile < kManyRegisters ? 5 : 2, kVectors > (p);
+    default:
+      return panel_tile<kPanelRows, kVectors>(p);
+  }
+}
+
+/// Some panels for all rows. `a`: A tile by tile, each [term][row].
+template <int kVectors>
+void panel_columns(const Panelled& p, const float* a, const float* b, int64_t col, float* sums) {
+  const int64_t lanes = static_cast<int64_t>(hn::Lanes(hn::ScalableTag<float>())), step = kVectors * lanes;
+  const bool one = p.m <= kPanelRows;
+  const int64_t depth = one ? p.k : kPanelDepth, lines = (step + kLine - 1) / kLine;
+  const int64_t tiles = (p.m + kPanelRows - 1) / kPanelRows;
+  for (int64_t first = 0; first < p.k; first += depth) {
+    const int64_t terms = std::min(depth, p.k - first);
+    const float* const from = b + first * p.width;
+    int64_t fetched = 0;
+    for (int64_t tile = 0; tile < tiles; ++tile) {
+      const int64_t row = tile * kPanelRows, rows = std::min<int64_t>(kPanelRows, p.m - row);
+      // Tiles share the work of fetching what comes next.
+      const int64_t mine = (lines - fetched + tiles - tile - 1) / (tiles - tile);
+      panel_tile_of<kVectors>(
+          rows, {a + row * p.k + first * rows, from, p.width, terms,
+                 from + (one ? kAhead : depth * p.width) + fetched * kLine, mine, sums + row * step, first == 0});
+      fetched += mine;
+    }
+  }
+  const int64_t live = std::min(step, p.n - col);
+  for (int64_t row = 0; row < p.m; ++row) {
+    const float* HWY_RESTRICT sum = sums + row * step;
+    float* HWY_RESTRICT to = p.c + row * p.ldc + col;
+    if (p.bias)
+      for (int64_t j = 0; j < live; ++j) to[j] = (p.accumulate ? to[j] : 0.0f) + (sum[j] + p.bias[col + j]);
+    else
+      for (int64_t j = 0; j < live; ++j) to[j] = (p.accumulate ? to[j] : 0.0f) + sum[j];
+  }
+}
+
+void run_panelled(const Panelled& p) {
+  const int64_t lanes = static_cast<int64_t>(hn::Lanes(hn::ScalableTag<float>()));
+  std::optional<Scratch> packed;
+  const float* a = p.a;
+  if (p.m > 1) {
+    packed.emplace(p.m, p.k, Dtype::kF32);
+    float* to = static_cast<float*>(packed->view.data);
+    a = to;
+    for (int64_t row = 0; row < p.m; row += kPanelRows) {
+      const int64_t rows = std::min<int64_t>(kPanelRows, p.m - row);
+      for (int64_t l = 0; l < p.k; ++l)
+        for (int64_t r = 0; r < rows; ++r) *to++ = p.a[(row + r) * p.lda + l];
+    }
+  }
+  parallel_ranges((p.n + p.width - 1) / p.width, (1 << 15) / (p.k * p.width) + 1, [&](int64_t begin, int64_t end) {
+    alignas(64) float sums[Panelled::kMostRows * kPanelVectors * HWY_MAX_BYTES / sizeof(float)];
+    for (int64_t panel = begin; panel < end; ++panel) {
+      const float* b = p.b + panel * p.panel;
+      const int64_t stop = std::min((panel + 1) * p.width, p.n);
+      for (int64_t col = panel * p.width; col < stop;) {
+        const bool wide = stop - col > (kPanelVectors - 1) * lanes;
+        wide ? panel_columns<kPanelVectors>(p, a, b, col, sums) : panel_columns<1>(p, a, b, col, sums);
+        const int64_t step = (wide ? kPanelVectors : 1) * lanes;
+        b += step, col += step;
+      }
+    }
+  });
+}
+
 void run_broadcast(const Broadcast& p) {
   if (p.dtype == Dtype::kF64) return broadcast<double, double>(p);
   p.b_dtype == Dtype::kBf16 ? broadcast<float, bf16>(p) : broadcast<float, float>(p);
@@ -234,6 +365,7 @@ namespace molt::skinny {
 namespace {
 HWY_EXPORT(run_broadcast);
 HWY_EXPORT(run_dot);
+HWY_EXPORT(run_panelled);
 }  // namespace
 
 void run(const Broadcast& p) {
@@ -242,6 +374,10 @@ void run(const Broadcast& p) {
 }
 void run(const Dot& p) {
   static const auto best = MOLT_BEST_TARGET(run_dot);
+  (*best)(p);
+}
+void run(const Panelled& p) {
+  static const auto best = MOLT_BEST_TARGET(run_panelled);
   (*best)(p);
 }
 

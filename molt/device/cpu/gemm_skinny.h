@@ -1,5 +1,6 @@
-// Products in which one dimension is small: two kernels that read a large operand once, as it lies in memory. Private
-// to gemm.cc. Large operands may be bf16 where the rest is f32; everything else has the type of the sums.
+// Products in which one dimension is small: kernels that read a large operand once, as it lies in memory. Private to
+// gemm.cc and gemm_packed.cc. Large operands may be bf16 where the rest is f32; everything else has the type of the
+// sums.
 #pragma once
 
 #include <cstdint>
@@ -35,5 +36,21 @@ struct Dot {
   Dtype dtype = Dtype::kF32, a_dtype = Dtype::kF32;
 };
 void run(const Dot& p);
+
+/// C (M,N) = A (M,K) · B + bias, or C += …, all f32, B in panels of `width` columns, each (K,width) row by row: how
+/// oneDNN packs weights. Bound by the bandwidth of B where M is small: M at most kMostRows.
+struct Panelled {
+  static constexpr int64_t kMostRows = 16;
+  int64_t m = 0, n = 0, k = 0;
+  const float* a = nullptr;  // row-major
+  int64_t lda = 0;
+  const float* b = nullptr;
+  int64_t width = 0, panel = 0;  // columns of a panel; from one panel to the next
+  float* c = nullptr;            // row-major
+  int64_t ldc = 0;
+  const float* bias = nullptr;
+  bool accumulate = false;
+};
+void run(const Panelled& p);
 
 }  // namespace molt::skinny

@@ -1,4 +1,5 @@
-// Blocks on the CPU: size classes (four per power of two) with a free list each.
+// Blocks on the CPU: size classes (four per power of two) with a free list each, and chunks of huge pages for what
+// stays.
 #include "molt/device/memory.h"
 
 #if defined(__GLIBC__)
@@ -12,14 +13,41 @@
 #include <cstring>
 #include <map>
 #include <mutex>
+#include <utility>
 #include <vector>
 
 #include "molt/base/error.h"
+#include "molt/device/lasting_memory.h"
 
 namespace molt {
 namespace {
 
 constexpr size_t kHugePage = size_t{1} << 21;
+
+/// Memory from the system, by huge pages where it is large enough. Null where there is none left.
+void* system_memory(size_t bytes) {
+  void* data = nullptr;
+  if (::posix_memalign(&data, bytes >= kHugePage ? kHugePage : 64, bytes) != 0) return nullptr;
+  if (bytes >= kHugePage) ::madvise(data, bytes, MADV_HUGEPAGE);
+  return data;
+}
+
+[[noreturn]] void none_left(size_t bytes, size_t live) {
+  system_error("memory: ", bytes >> 20, " MiB could not be allocated (", live >> 20,
+               " MiB in use); try fewer tokens per step, recompute: true, or a smaller base_dtype");
+}
+
+/// Huge pages that blocks of long life fill one after the other; freed with the last of them.
+struct Chunk {
+  static constexpr size_t kSize = size_t{32} << 20;  // what is never touched costs nothing
+  char* data;
+  size_t size, used = 0;
+
+  explicit Chunk(size_t bytes) : data(static_cast<char*>(system_memory(bytes))), size(bytes) {}
+  ~Chunk() { std::free(data); }
+  Chunk(const Chunk&) = delete;
+  Chunk& operator=(const Chunk&) = delete;
+};
 
 /// Rounds up so that at most a fifth is wasted and sizes repeat often enough to be reused.
 size_t size_class(size_t bytes) {
@@ -32,6 +60,7 @@ size_t size_class(size_t bytes) {
 struct Pool {
   std::mutex mutex;
   std::map<size_t, std::vector<void*>> free;
+  std::vector<std::weak_ptr<Chunk>> chunks;
   MemoryUse use;
 
   void* take(size_t capacity) {
@@ -44,16 +73,35 @@ struct Pool {
       list.pop_back();
       return data;
     }
-    const size_t alignment = capacity >= kHugePage ? kHugePage : 64;
-    void* data = nullptr;
-    if (::posix_memalign(&data, alignment, capacity) != 0) {
+    void* data = system_memory(capacity);
+    if (!data) {
       use.live -= capacity;
-      system_error("memory: ", capacity >> 20, " MiB could not be allocated (", use.live >> 20,
-                   " MiB in use); try fewer tokens per step, recompute: true, or a smaller base_dtype");
+      none_left(capacity, use.live);
     }
-    if (capacity >= kHugePage) ::madvise(data, capacity, MADV_HUGEPAGE);
     use.reserved += capacity;
     return data;
+  }
+  /// Memory that stays, and the chunk it is part of.
+  std::pair<void*, std::shared_ptr<Chunk>> take_lasting(size_t capacity) {
+    std::lock_guard lock(mutex);
+    chunks.erase(std::remove_if(chunks.begin(), chunks.end(), [](const auto& c) { return c.expired(); }), chunks.end());
+    std::shared_ptr<Chunk> chunk;
+    for (const auto& open : chunks)
+      if (const auto c = open.lock(); c && c->size - c->used >= capacity) chunk = c;
+    if (!chunk) {
+      chunk = std::make_shared<Chunk>(std::max(Chunk::kSize, (capacity + kHugePage - 1) / kHugePage * kHugePage));
+      if (!chunk->data) none_left(capacity, use.live);
+      chunks.push_back(chunk);
+    }
+    use.live += capacity, use.reserved += capacity;
+    use.peak = std::max(use.peak, use.live);
+    void* const data = chunk->data + chunk->used;
+    chunk->used += capacity;
+    return {data, chunk};
+  }
+  void drop_lasting(size_t capacity) {
+    std::lock_guard lock(mutex);
+    use.live -= capacity, use.reserved -= capacity;
   }
   void put(void* data, size_t capacity) {
     std::lock_guard lock(mutex);
@@ -85,6 +133,14 @@ std::shared_ptr<Block> Block::allocate(Device device, size_t bytes) {
   block->data_ = pool().take(capacity);
   block->capacity_ = capacity;
   return block;
+}
+
+std::shared_ptr<Block> allocate_lasting(size_t bytes) {
+  const size_t capacity = (bytes + 63) / 64 * 64;
+  auto [data, chunk] = pool().take_lasting(capacity);
+  const std::shared_ptr<const void> owner(data,
+                                          [chunk = chunk, capacity](const void*) { pool().drop_lasting(capacity); });
+  return Block::wrap(data, bytes, owner);
 }
 
 std::shared_ptr<Block> Block::wrap(const void* data, size_t bytes, std::shared_ptr<const void> owner) {
