@@ -139,6 +139,25 @@ AdapterInfo inspect_adapter(const std::string& directory) {
   return info;
 }
 
+void check_earlier_adapters(const std::vector<MethodEntry>& methods, const models::LoadedModel& base) {
+  if (!base.checkpoint) return;
+  std::string found;
+  for (const MethodEntry& entry : methods) {
+    const OrderedJson options = resolved_options(entry);
+    if (!options.contains("from") || !options["from"].is_array()) continue;
+    for (const OrderedJson& path : options["from"]) {
+      const auto directory = path.get<std::string>();
+      const AdapterInfo info = inspect_adapter(directory);
+      if (info.molt.is_null()) continue;  // a peer's says nothing of its base's weights
+      const std::string expected = text_in(info.molt, "base_fingerprint", directory + "/molt.json");
+      if (found.empty()) found = io::base_fingerprint(*base.checkpoint);
+      if (!expected.empty() && expected != found)
+        usage_error(entry.name, ": from: ", directory, " was trained on another base (fingerprint ", expected,
+                    ", this model has ", found, ")");
+    }
+  }
+}
+
 LoadedAdapter::LoadedAdapter(const std::string& directory, models::LoadedModel& base, Dtype trainable_dtype)
     : directory_(directory), base_(base), info_(inspect_adapter(directory)) {
   const std::string where = directory + "/adapter_config.json";

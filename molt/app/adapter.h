@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "molt/app/recipe.h"
 #include "molt/io/adapter.h"
 #include "molt/models/load.h"
 #include "molt/nn/method.h"
@@ -28,6 +29,9 @@ struct AdapterInfo {
   std::string base;  ///< directory or name of the model it was trained on, where it says so
 };
 AdapterInfo inspect_adapter(const std::string& directory);
+
+/// Throws UsageError where a method goes on `from` adapters that say they were trained on another base.
+void check_earlier_adapters(const std::vector<MethodEntry>& methods, const models::LoadedModel& base);
 
 /// Reads an adapter's methods, attaches them to `base` and loads their tensors. `declare` must have run before weights
 /// were loaded where the adapter trains whole tensors, so this is done in two steps: make_adapter() builds and

@@ -19,10 +19,12 @@
 #include "molt/peft/prompt.h"
 #include "molt/peft/residual.h"
 #include "molt/peft/sdt.h"
+#include "molt/peft/slora.h"
 #include "molt/peft/state_offset.h"
 #include "molt/peft/trainable_tokens.h"
 #include "molt/peft/vectors.h"
 #include "molt/peft/vera.h"
+#include "molt/peft/xgblora.h"
 
 namespace molt::app {
 namespace {
@@ -88,6 +90,8 @@ const std::vector<MethodKind>& kinds() {
       kind<peft::LnTuning>(),
       kind<peft::Ia3>(),
       kind<peft::AdaLora>(),
+      kind<peft::XgbLora>(),
+      kind<peft::Slora>(),
       kind<peft::Vera>(),
       kind<peft::Loha>(),
       kind<peft::Lokr>(),

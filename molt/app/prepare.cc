@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "molt/app/adapter.h"
 #include "molt/app/judge.h"
 #include "molt/app/methods.h"
 #include "molt/app/workspace.h"
@@ -64,6 +65,7 @@ PreparedRun prepare_run(const Recipe& recipe, const PrepareOptions& options) {
                              : options.outline    ? models::open_outline(recipe.model, recipe.precision())
                                                   : models::open_model(recipe.model, recipe.precision());
   nn::LanguageModel& model = *base.model;
+  check_earlier_adapters(recipe.methods, base);
   auto methods = make_methods(recipe.methods, static_cast<uint64_t>(recipe.seed), model.precision().activation());
   for (const auto& method : methods) method->declare(model.sites(), model.parameters());
   text::Tokenizer tokenizer = open_tokenizer(recipe.tokenizer, recipe.model, model.plan().vocabulary);

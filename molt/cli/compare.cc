@@ -49,7 +49,7 @@ void add_compare(CLI::App& app) {
   CLI::App* verb = app.add_subcommand("compare", "Run one task under several methods: one table, one report");
   verb->add_option("recipe", o->recipe, "recipe file with a list `compare:` of variants")->required();
   verb->add_option("overrides", o->overrides, "key=value pairs that replace the recipe's");
-  verb->add_option("--only", o->only, "names of the variants to run")->delimiter(',');
+  verb->add_option("--only", o->only, "names of the variants to run")->delimiter(',')->allow_extra_args(false);
   verb->callback([o] {
     app::TrainRunOptions options;
     options.tty = terminal().tty;

@@ -5,26 +5,10 @@
 
 #include "molt/base/error.h"
 #include "molt/peft/lora_adapter.h"
+#include "molt/peft/patterns.h"
 #include "molt/peft/targets.h"
 
 namespace molt::peft {
-namespace {
-
-/// A pattern's value for a path, as PEFT looks it up: the key is a regular expression for the path's end.
-template <class T>
-T patterned(const std::map<std::string, T>& patterns, const std::string& path, T fallback, const char* option) {
-  for (const auto& [key, value] : patterns) {
-    try {
-      if (std::regex_match(path, std::regex("(.*\\.)?(" + key + ")"))) return value;
-    } catch (const std::regex_error&) {
-      usage_error(option, ": '", key, "' is not a regular expression");
-    }
-  }
-  return fallback;
-}
-
-}  // namespace
-
 Lora::Lora(LoraConfig config, uint64_t seed, Dtype dtype) : Configured(std::move(config)), seed_(seed), dtype_(dtype) {
   if (config_.r < 1) usage_error("lora: r must be at least 1, is ", config_.r);
   if (!(config_.lora_dropout >= 0 && config_.lora_dropout < 1))

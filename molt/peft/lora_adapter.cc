@@ -91,7 +91,7 @@ void LoraAdapter::reset() {
   }
   const bool gaussian = options_.init == "gaussian";
   Tensor drawn = embedding() ? b : a;
-  const Rng rng(options_.seed, target_.label() + (embedding() ? ".lora_B" : ".lora_A"));
+  const Rng rng(options_.seed, label() + (embedding() ? ".lora_B" : ".lora_A"));
   const double bound = 1 / std::sqrt(static_cast<double>(in_features()));
   std::vector<double> values(static_cast<size_t>(drawn.numel()));
   for (size_t i = 0; i < values.size(); ++i) {
@@ -105,7 +105,7 @@ void LoraAdapter::reset() {
 
 Var LoraAdapter::dropped(const nn::EditContext& e, const Var& x) const {
   if (!e.run.training || options_.dropout == 0) return x;
-  const uint64_t key = mix_keys(mix_keys(e.run.seed, e.run.step), hash_name(target_.label()));
+  const uint64_t key = mix_keys(mix_keys(e.run.seed, e.run.step), hash_name(label()));
   return ops::dropout(x, options_.dropout, key, e.run.first_row);
 }
 
@@ -158,7 +158,7 @@ void LoraAdapter::merge(const nn::Site&, const Tensor& weight) const {
 }
 
 std::vector<nn::Trainable> LoraAdapter::trainables() const {
-  return {{target_.label() + ".lora_A", A_}, {target_.label() + ".lora_B", B_, true, options_.b_lr_scale}};
+  return {{label() + ".lora_A", A_}, {label() + ".lora_B", B_, true, options_.b_lr_scale}};
 }
 
 Tensor row_norms(const nn::Site& site, int64_t begin, int64_t count, Dtype dtype) {

@@ -15,6 +15,7 @@ struct PairOptions {
   double b_lr_scale = 1;      ///< LoRA+: B's learning rate over A's
   int64_t alternate = 0;      ///< RoLoRA: steps of a round; 0: both factors train in every step
   std::string init = "true";  ///< as LoraConfig::init_lora_weights
+  std::string suffix = "";    ///< behind the target's name, where several pairs stand at one target
   uint64_t seed = 0;
   Dtype dtype = Dtype::kF32;
 };
@@ -60,6 +61,8 @@ class LoraAdapter final : public nn::Edit {
   bool B_rests(const nn::EditContext& e) const;
   Var used_A(const nn::EditContext& e) const { return A_rests(e) ? A_.detach() : A_; }
   Var used_B(const nn::EditContext& e) const { return B_rests(e) ? B_.detach() : B_; }
+
+  std::string label() const { return target_.label() + options_.suffix; }
 
   nn::Target target_;
   PairOptions options_;

@@ -1,20 +1,18 @@
-// LoRA's tensors in PEFT's form. A slice becomes rows of a whole-site B that are zero elsewhere; several slices of one
-// site are stacked into one adapter of their ranks' sum. Both are exact, and undone when read back.
+// LoRA's tensors in PEFT's form (lora_pairs.h), its magnitudes beside them, and its config in both directions.
 #include <algorithm>
 #include <cmath>
 
 #include "molt/base/error.h"
 #include "molt/io/adapter.h"
 #include "molt/peft/edit_method.h"
-#include "molt/peft/lora.h"
-#include "molt/peft/lora_adapter.h"
+#include "molt/peft/lora_pairs.h"
 
 namespace molt::peft {
 namespace {
 
-using Group = std::vector<std::shared_ptr<LoraAdapter>>;
+using Group = LoraPairs;
 
-std::vector<Group> by_site(const std::vector<std::shared_ptr<LoraAdapter>>& adapters) {
+std::vector<Group> by_site(const LoraPairs& adapters) {
   std::vector<Group> groups;
   for (const auto& adapter : adapters) {
     if (groups.empty() || groups.back()[0]->target().site != adapter->target().site) groups.emplace_back();
@@ -74,12 +72,12 @@ Tensor part_of(const Tensor& B, const Piece& piece) {
 
 }  // namespace
 
-std::vector<std::pair<std::string, Tensor>> Lora::state() const {
+std::vector<std::pair<std::string, Tensor>> pairs_state(const LoraPairs& pairs, Dtype dtype) {
   std::vector<std::pair<std::string, Tensor>> tensors;
-  for (const Group& group : by_site(adapters_)) {
+  for (const Group& group : by_site(pairs)) {
     const std::vector<Piece> all = pieces(group, true);
     const int64_t rank = all.back().row + all.back().A.rows();
-    Tensor a = Tensor::zeros({rank, all[0].A.cols()}, dtype_), b = Tensor::zeros({out_rows(group), rank}, dtype_);
+    Tensor a = Tensor::zeros({rank, all[0].A.cols()}, dtype), b = Tensor::zeros({out_rows(group), rank}, dtype);
     for (const Piece& piece : all) {
       a.row_range(piece.row, piece.A.rows()).copy_from(piece.A);
       Tensor to = part_of(b, piece);
@@ -89,6 +87,11 @@ std::vector<std::pair<std::string, Tensor>> Lora::state() const {
     tensors.emplace_back(keys_of(group).A, a);
     tensors.emplace_back(keys_of(group).B, b);
   }
+  return tensors;
+}
+
+std::vector<std::pair<std::string, Tensor>> Lora::state() const {
+  std::vector<std::pair<std::string, Tensor>> tensors = pairs_state(adapters_, dtype_);
   // A magnitude per row of the whole site; rows outside slices keep their own length.
   const nn::Site* last = nullptr;
   for (const auto& magnitude : magnitudes_) {
@@ -102,8 +105,8 @@ std::vector<std::pair<std::string, Tensor>> Lora::state() const {
   return tensors;
 }
 
-void Lora::load_state(const std::vector<std::pair<std::string, Tensor>>& tensors) {
-  for (const Group& group : by_site(adapters_)) {
+void load_pairs(const LoraPairs& pairs, const std::vector<std::pair<std::string, Tensor>>& tensors) {
+  for (const Group& group : by_site(pairs)) {
     const Keys keys = keys_of(group);
     // A peer keeps the trained pair alone; then the origin is what was taken from the base at attach().
     const auto at = std::find_if(tensors.begin(), tensors.end(), [&](const auto& t) { return t.first == keys.A; });
@@ -122,6 +125,10 @@ void Lora::load_state(const std::vector<std::pair<std::string, Tensor>>& tensors
       if (adapter->has_origin()) adapter->origin_changed();
     }
   }
+}
+
+void Lora::load_state(const std::vector<std::pair<std::string, Tensor>>& tensors) {
+  load_pairs(adapters_, tensors);
   for (const auto& magnitude : magnitudes_) {
     const nn::Target& t = magnitude->target();
     const Tensor m = stored_tensor(tensors, io::peft_key(t.site->path, "lora_magnitude_vector"), {t.site->shape[0]});
@@ -152,9 +159,9 @@ std::vector<MethodOptions> Lora::from_peft(const Json& config, const std::string
 }
 
 // What PEFT must be told of each site: its rank and the alpha that gives its scale.
-Json Lora::peft_config() const {
+Json pairs_config(const LoraPairs& pairs, const LoraConfig& config) {
   Json ranks = Json::object(), alphas = Json::object(), modules = Json::array();
-  for (const Group& group : by_site(adapters_)) {
+  for (const Group& group : by_site(pairs)) {
     const nn::Site& site = *group[0]->target().site;
     const std::string& path = site.path;
     if (site.kind == nn::SiteKind::kConv || site.kind == nn::SiteKind::kParam)
@@ -166,25 +173,27 @@ Json Lora::peft_config() const {
         usage_error("lora: slices of ", path, " have scales ", scale, " and ", adapter->scale(),
                     "; PEFT's form holds one per module: give them equal lora_alpha / r");
     }
-    const double divisor = config_.use_rslora ? std::sqrt(static_cast<double>(rank)) : static_cast<double>(rank);
+    const double divisor = config.use_rslora ? std::sqrt(static_cast<double>(rank)) : static_cast<double>(rank);
     modules.push_back(path);
-    if (rank != config_.r) ranks[path] = rank;
-    if (scale * divisor != config_.lora_alpha) alphas[path] = json_number(scale * divisor);
+    if (rank != config.r) ranks[path] = rank;
+    if (scale * divisor != config.lora_alpha) alphas[path] = json_number(scale * divisor);
   }
-  Json json = peft_base(kPeftType);
-  json.update({{"r", config_.r},
-               {"lora_alpha", json_number(config_.lora_alpha)},
-               {"lora_dropout", config_.lora_dropout},
-               {"use_rslora", config_.use_rslora},
-               {"use_dora", config_.use_dora},
+  Json json = peft_base(Lora::kPeftType);
+  json.update({{"r", config.r},
+               {"lora_alpha", json_number(config.lora_alpha)},
+               {"lora_dropout", config.lora_dropout},
+               {"use_rslora", config.use_rslora},
+               {"use_dora", config.use_dora},
                {"target_modules", modules},
                {"rank_pattern", ranks},
                {"alpha_pattern", alphas},
                {"bias", "none"},
                {"fan_in_fan_out", false},
-               {"init_lora_weights", config_.init_lora_weights == "gaussian" ? Json("gaussian") : Json(true)},
+               {"init_lora_weights", config.init_lora_weights == "gaussian" ? Json("gaussian") : Json(true)},
                {"modules_to_save", nullptr}});
   return json;
 }
+
+Json Lora::peft_config() const { return pairs_config(adapters_, config_); }
 
 }  // namespace molt::peft

@@ -144,6 +144,24 @@ TEST_F(OwnAdapter, OfAnotherBaseIsRefusedByFingerprint) {
   EXPECT_SAYS(refusal(copy.string(), adapter), "another base");
 }
 
+TEST_F(OwnAdapter, ToGoOnFromMustBeOfTheSameBase) {
+  const std::string adapter = saved("tied_small", "{lora: {r: 2, target_modules: [in_proj]}}");
+  const auto methods =
+      app::read_methods(app::YamlNode::parse("{slora: {from: [" + adapter + "]}, lora: {r: 2}}", "test"));
+  const auto says = [&](const std::string& model) -> std::string {
+    try {
+      app::check_earlier_adapters(methods, models::open_model(checkpoint_of(model), testing::all_in(Dtype::kF32)));
+    } catch (const UsageError& error) {
+      return error.what();
+    }
+    return "fits";
+  };
+  EXPECT_EQ(says("tied_small"), "fits");
+  EXPECT_SAYS(says("untied_odd"), "another base");
+  fs::remove(fs::path(adapter) / "molt.json");  // as a peer's, which does not say of what base it is
+  EXPECT_EQ(says("untied_odd"), "fits");
+}
+
 TEST_F(OwnAdapter, HalfWrittenOrForeignFilesAreNamed) {
   const std::string base = checkpoint_of("tied_small");
   const std::string adapter = saved("tied_small", "{lora: {r: 2, target_modules: [in_proj]}}");

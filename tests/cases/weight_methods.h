@@ -2,6 +2,7 @@
 #pragma once
 
 #include <functional>
+#include <limits>
 
 #include "molt/peft/adalora.h"
 #include "molt/peft/boft.h"
@@ -12,6 +13,8 @@
 #include "molt/peft/trainable_tokens.h"
 #include "molt/peft/vectors.h"
 #include "molt/peft/vera.h"
+#include "molt/peft/xgblora.h"
+#include "tests/cases/earlier.h"
 #include "tests/cases/method_case.h"
 
 namespace molt::testing {
@@ -78,6 +81,26 @@ inline void add_weight_methods(const std::string& model, const std::function<voi
   composed({"ln_tuning", {with<peft::LnTuning>({})}});
   composed({"ia3", {with<peft::Ia3>({{"in_proj", "x_proj", "dt_proj", "out_proj"}, {"out_proj", "x_proj"}})}});
   alone({"ia3_slices", {with<peft::Ia3>({{"in_proj:x", "x_proj:C"}})}});
+  // Gradients are compared in step 4 of 8.
+  MethodCase boosted{"xgblora", {with<peft::XgbLora>({.rounds = 2, .layers = 0, .target_modules = linears})}};
+  boosted.resting = [](const std::string& name, int64_t step) {
+    return name.find(step < 4 ? ".round1." : ".round0.") != std::string::npos;
+  };
+  alone(boosted);
+  MethodCase drawn{
+      "xgblora_layers",
+      {with<peft::XgbLora>(
+          {.rounds = 4, .r = 2, .lora_alpha = 3, .lora_dropout = 0.2, .layers = 1, .target_modules = some})}};
+  drawn.resting = [](const std::string& name, int64_t step) {
+    return name.find(".round") != std::string::npos && name.find(str(".round", step / 2, ".")) == std::string::npos;
+  };
+  composed(drawn);
+  alone({"slora_first", {with<peft::Slora>({.r = 2, .lora_alpha = 3, .target_modules = some})}});
+  MethodCase next{
+      "slora",
+      {slora_after_two(model, {.r = 2, .lora_alpha = 3, .target_modules = {"in_proj:z", "x_proj:B", "out_proj"}})}};
+  next.start = std::numeric_limits<double>::infinity();  // at what the earlier adapters made of the model
+  composed(next);
   composed({"vera", {with<peft::Vera>({.r = 6, .target_modules = linears})}});
   alone({"vera_slices", {with<peft::Vera>({.r = 6, .target_modules = some})}});
   composed({"loha", {with<peft::Loha>({.r = 2, .alpha = 3, .target_modules = linears})}});

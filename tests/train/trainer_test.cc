@@ -170,6 +170,16 @@ Recipe rolora_recipe(bool warm_up) {
   return recipe;
 }
 
+Recipe xgblora_recipe() {
+  const peft::XgbLoraConfig boosted{
+      .rounds = 3, .lora_dropout = 0.1, .layers = 1, .target_modules = {"in_proj", "out_proj"}};
+  return {{molt::testing::with<peft::XgbLora>(boosted)}, config(7)};
+}
+Recipe slora_recipe() {
+  return {{molt::testing::slora_after_two("tied_small", {.r = 2, .target_modules = {"in_proj", "out_proj"}})},
+          config(6)};
+}
+
 struct ResumeCase {
   const char* name;
   Recipe recipe;
@@ -220,6 +230,8 @@ std::vector<ResumeCase> resume_cases() {
       {"sdt_best", sdt_best, {3, 6}},
       {"rolora", rolora_recipe(false), {1, 2, 5}},
       {"rolora_after_a_warm_up", rolora_recipe(true), {2, 3, 5, 8}},
+      {"xgblora", xgblora_recipe(), {1, 3, 5}},
+      {"slora", slora_recipe(), {2, 5}},
       {"full", {{full_on({})}, config(6)}, {2, 5}},
       {"some_and_lora", {{full_on({"A_log", "D"}), lora_on({"out_proj"}, 0.2)}, config(6)}, {1, 4}},
   };
