@@ -239,49 +239,6 @@ std::vector<ResumeCase> resume_cases() {
 INSTANTIATE_TEST_SUITE_P(Cases, Resume, ::testing::ValuesIn(resume_cases()),
                          [](const auto& info) { return std::string(info.param.name); });
 
-TEST(Trainer, WhatRestsInARoundStaysAsItIsToTheBit) {
-  Recipe recipe = rolora_recipe(true);
-  recipe.config.schedule.warmup_steps = 0;  // a first step at rate 0 moves nothing
-  const TunedModel tuned("tied_small", Dtype::kF32, recipe.methods);
-  Data data;
-  const TemporaryDirectory directory;
-  const RunDirectory run = RunDirectory::create(directory / "run", "recipe");
-  std::map<std::string, std::vector<double>> before;
-  auto snapshot = [&] {
-    std::map<std::string, std::vector<double>> values;
-    for (const nn::Trainable& t : tuned.trainables()) {
-      if (t.name.find(".lora_") != std::string::npos) values[t.name] = t.var.value().values();
-    }
-    return values;
-  };
-  before = snapshot();
-  ASSERT_EQ(before.size(), 8u);  // two targets in two layers, two factors each
-  TrainHooks hooks;
-  hooks.on_step = [&](const StepRecord& record, int64_t) {
-    // Three steps of warm-up, then the sparse phase, before which LoRA went back to its initial values.
-    const int64_t in_phase = record.step <= 3 ? record.step - 1 : record.step - 4;
-    const char* resting = in_phase / 2 % 2 == 0 ? ".lora_A" : ".lora_B";
-    const auto after = snapshot();
-    for (const auto& [name, values] : after) {
-      const bool rests = name.find(resting) != std::string::npos;
-      if (record.step == 4) continue;  // what was before is gone
-      EXPECT_EQ(values == before.at(name), rests) << name << " in step " << record.step;
-    }
-    before = after;
-  };
-  Trainer(tuned.model(), tuned.methods(), data.stream, recipe.config, 3, &run, "recipe", hooks).run();
-  // Seven sparse steps: B's 1, 2, 5, 6 and A's 3, 4, 7. Weight decay and moments did not run on in between.
-  int64_t seen = 0;
-  const Checkpoint last = read_last_checkpoint(run).value();
-  for (const auto& [name, tensor] : last.tensors) {
-    if (name.find(".lora_") == std::string::npos || name.rfind("optimizer/", 0) != 0) continue;
-    if (name.substr(name.rfind('.')) != ".step") continue;
-    EXPECT_EQ(tensor.values()[0], name.find(".lora_A") != std::string::npos ? 3 : 4) << name;
-    ++seen;
-  }
-  EXPECT_EQ(seen, 8);
-}
-
 TEST(Trainer, DropoutAndOrderComeFromTheSeed) {
   const Recipe recipe = lora_recipe();
   auto losses = [&](uint64_t seed, uint64_t order) {
