@@ -50,6 +50,12 @@ std::string StopFilter::finish() { return stopped_ ? "" : std::exchange(held_, "
 
 ContinueResult continue_prompts(const eval::ModelView& view, const text::Tokenizer& tokenizer,
                                 const std::vector<std::vector<int32_t>>& prompts, const ContinueOptions& options) {
+  return continue_prompts({view}, std::vector<size_t>(prompts.size(), 0), tokenizer, prompts, options);
+}
+
+ContinueResult continue_prompts(const std::vector<eval::ModelView>& views, const std::vector<size_t>& which,
+                                const text::Tokenizer& tokenizer, const std::vector<std::vector<int32_t>>& prompts,
+                                const ContinueOptions& options) {
   using Clock = std::chrono::steady_clock;
   for (const std::string& stop : options.stop)
     if (stop.empty()) usage_error("--stop: expected some text, found none");
@@ -89,7 +95,7 @@ ContinueResult continue_prompts(const eval::ModelView& view, const text::Tokeniz
     if (options.on_done) options.on_done(i);
   };
   try {
-    eval::generate(view, prompts, config, on_token, on_done);
+    eval::generate(views, which, prompts, config, on_token, on_done);
   } catch (const Interrupt&) {
     result.stopped = true;
   }

@@ -57,7 +57,13 @@ struct ContinueResult {
   double seconds = 0;        ///< in all
 };
 
-/// Continues prompts (token ids). Ends each at the tokenizer's end of text. Throws UsageError as eval::generate does.
+/// Continues prompts (token ids), prompt i with views[which[i]] (eval::generate). Ends each at the tokenizer's end of
+/// text. Throws UsageError as eval::generate does.
+ContinueResult continue_prompts(const std::vector<eval::ModelView>& views, const std::vector<size_t>& which,
+                                const text::Tokenizer& tokenizer, const std::vector<std::vector<int32_t>>& prompts,
+                                const ContinueOptions& options);
+
+/// All with one view.
 ContinueResult continue_prompts(const eval::ModelView& view, const text::Tokenizer& tokenizer,
                                 const std::vector<std::vector<int32_t>>& prompts, const ContinueOptions& options);
 

@@ -77,6 +77,26 @@ std::vector<data::Example> read_questions(const std::string& path, const std::st
   return questions;
 }
 
+std::vector<std::string> read_question_adapters(const std::string& path, size_t questions) {
+  std::vector<std::string> names;
+  const bool named = std::filesystem::path(path).has_extension();
+  const std::string format = named ? data::format_of(path, "auto") : "text";
+  if (format == "text") return std::vector<std::string>(questions);
+  data::read_records(path, format, true, [&](const data::Record& record) {
+    if (!record.has("adapter")) {
+      names.emplace_back();
+    } else {
+      const Json* value = record.find("adapter");
+      if (value && !value->is_null() && !value->is_string())
+        usage_error(record.where(), ": adapter: expected a name or null, found ", value->dump());
+      names.push_back(value && value->is_null() ? "none" : record.text("adapter"));
+    }
+    return true;
+  });
+  MOLT_CHECK(names.size() == questions, path, ": ", names.size(), " records, ", questions, " questions");
+  return names;
+}
+
 std::vector<int32_t> question_ids(const data::Example& question, const data::Encoder& encoder) {
   return data::encode_question(question, {}, encoder).prompt;
 }

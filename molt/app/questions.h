@@ -20,6 +20,10 @@ data::Example chat_question(std::vector<data::Message> turns, const std::string&
 /// record's place.
 std::vector<data::Example> read_questions(const std::string& path, const std::string& prompt_template);
 
+/// The adapter that each question of such a file asks for with its field "adapter" (text, or null: none), "" where a
+/// record has no such field; in the order of read_questions(). Throws UsageError at the record's place.
+std::vector<std::string> read_question_adapters(const std::string& path, size_t questions);
+
 /// The tokens the model is asked from. Throws UsageError for a question without any.
 std::vector<int32_t> question_ids(const data::Example& question, const data::Encoder& encoder);
 

@@ -16,13 +16,14 @@ namespace fs = std::filesystem;
 
 Workspace::Options checked(Workspace::Options options) {
   if (options.threads < 0) usage_error("threads: must not be negative, is ", options.threads);
-  if (options.model.empty() && options.adapter.empty())
+  if (!options.adapter.empty()) options.adapters.insert(options.adapters.begin(), options.adapter);
+  if (options.model.empty() && options.adapters.empty())
     usage_error("model: is missing: the directory of a checkpoint (--model)");
   if (options.model.empty()) {
-    const std::string named = inspect_adapter(options.adapter).base;
+    const std::string adapter = read_adapter_spec(options.adapters[0]).parts[0].directory;
+    const std::string named = inspect_adapter(adapter).base;
     if (!fs::is_directory(named))
-      usage_error(options.adapter, ": names '", named,
-                  "' as its base, which is no directory here; give it with --model");
+      usage_error(adapter, ": names '", named, "' as its base, which is no directory here; give it with --model");
     options.model = named;
   }
   set_compute_threads(options.threads > 0 ? static_cast<int>(options.threads) : usable_cores());
@@ -48,19 +49,40 @@ Workspace::Workspace(Options options)
     : options_(checked(std::move(options))),
       loaded_(models::open_model(options_.model, precision_from(options_.base_dtype, options_.compute))) {
   const Dtype dtype = loaded_.model->precision().activation();
-  if (!options_.adapter.empty()) adapter_ = std::make_unique<LoadedAdapter>(options_.adapter, loaded_, dtype);
+  std::vector<AdapterSpec> specs;
+  for (const std::string& text : options_.adapters) specs.push_back(read_adapter_spec(text));
+  if (!specs.empty()) adapters_ = std::make_unique<AdapterSet>(std::move(specs), loaded_, dtype);
 }
 
 const nn::EditSet& Workspace::edits() {
   if (!ready_) {
     models::load_weights(loaded_);
-    if (adapter_) {
-      adapter_->finish();
-      adapter_->bind(edits_);
-    }
+    if (adapters_) adapters_->finish();
     ready_ = true;
   }
-  return edits_;
+  return adapters_ ? adapters_->edits(0) : no_edits_;
+}
+
+std::vector<eval::ModelView> Workspace::views() {
+  edits();
+  std::vector<eval::ModelView> all;
+  for (size_t i = 0; adapters_ && i < adapters_->size(); ++i) all.push_back({*loaded_.model, &adapters_->edits(i)});
+  all.push_back({*loaded_.model, &no_edits_});
+  return all;
+}
+
+std::vector<std::string> Workspace::adapter_names() const {
+  std::vector<std::string> names;
+  for (size_t i = 0; adapters_ && i < adapters_->size(); ++i) names.push_back(adapters_->name(i));
+  return names;
+}
+
+size_t Workspace::view_named(const std::string& name, const std::string& where) const {
+  const size_t count = adapters_ ? adapters_->size() : 0;
+  if (name.empty()) return 0;
+  if (name == "none") return count;
+  if (!adapters_) usage_error(where, ": asks for adapter '", name, "', but none was given (--adapter ", name, "=DIR)");
+  return adapters_->find(name, where);
 }
 
 data::Encoder Workspace::encoder() const {

@@ -6,7 +6,7 @@
 #include <string>
 #include <vector>
 
-#include "molt/app/adapter.h"
+#include "molt/app/adapter_set.h"
 #include "molt/data/encode.h"
 #include "molt/eval/model_view.h"
 #include "molt/models/load.h"
@@ -22,9 +22,10 @@ text::Tokenizer open_tokenizer(const std::string& path, const std::string& model
 class Workspace {
  public:
   struct Options {
-    std::string model = {};      ///< or empty: the base that the adapter names
-    std::string adapter = {};    ///< directory, or empty
-    std::string tokenizer = {};  ///< or empty: the model's
+    std::string model = {};                  ///< or empty: the base that the adapter names
+    std::string adapter = {};                ///< as read_adapter_spec() takes it, or empty
+    std::vector<std::string> adapters = {};  ///< several instead, with names
+    std::string tokenizer = {};              ///< or empty: the model's
     std::string base_dtype = "auto", compute = "auto";
     int64_t threads = 0;  ///< 0: every core this process may use
   };
@@ -37,9 +38,16 @@ class Workspace {
 
   models::LoadedModel& loaded() { return loaded_; }
   const nn::LanguageModel& model() const { return *loaded_.model; }
+  /// Of the only adapter, or the first.
   const nn::EditSet& edits();
-  LoadedAdapter* adapter() { return adapter_.get(); }
   eval::ModelView view() { return {*loaded_.model, &edits()}; }
+  /// Of each adapter in the order given, and the plain base at the end.
+  std::vector<eval::ModelView> views();
+  /// The adapters' names, in that order.
+  std::vector<std::string> adapter_names() const;
+  /// Where among views() an adapter of a name is: "none" is the base, "" the first adapter, or the base where there is
+  /// none. Throws UsageError, beginning with `where`.
+  size_t view_named(const std::string& name, const std::string& where) const;
   /// Loaded on first use.
   const text::Tokenizer& tokenizer();
   data::Encoder encoder() const;
@@ -49,8 +57,8 @@ class Workspace {
  private:
   Options options_;
   models::LoadedModel loaded_;
-  std::unique_ptr<LoadedAdapter> adapter_;
-  nn::EditSet edits_;
+  std::unique_ptr<AdapterSet> adapters_;  // or null
+  nn::EditSet no_edits_;
   bool ready_ = false;
   std::optional<text::Tokenizer> tokenizer_;
 };

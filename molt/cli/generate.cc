@@ -17,7 +17,7 @@ namespace {
 struct Options {
   app::Workspace::Options model;
   app::ContinueOptions go_on;
-  std::string prompt, prompts, system;
+  std::string prompt, prompts, system, use;
   bool prompt_given = false, chat = false, json = false, quiet = false;
 };
 
@@ -30,8 +30,9 @@ void tell_speed(const app::ContinueResult& r) {
 /// One line per prompt, in their order, each as soon as those before it are done.
 class JsonLines {
  public:
-  explicit JsonLines(const std::vector<data::Example>& questions)
-      : questions_(questions), texts_(questions.size()), done_(questions.size()) {}
+  /// `adapters`: their names, to be told too, or none.
+  JsonLines(const std::vector<data::Example>& questions, const std::vector<std::string>& adapters)
+      : questions_(questions), adapters_(adapters), texts_(questions.size()), done_(questions.size()) {}
   void add(size_t i, std::string_view text) { texts_[i] += text; }
   void finish(size_t i) {
     done_[i] = true;
@@ -47,12 +48,14 @@ class JsonLines {
         line["prompt"] = q.prompt;
         line["completion"] = texts_[next_];
       }
+      if (!adapters_.empty()) line["adapter"] = adapters_[next_];
       to_stdout(line.dump() + "\n");
     }
   }
 
  private:
   const std::vector<data::Example>& questions_;
+  const std::vector<std::string>& adapters_;
   std::vector<std::string> texts_;
   std::vector<bool> done_;
   size_t next_ = 0;
@@ -62,11 +65,14 @@ void end_if_interrupted(const app::ContinueResult& r) {
   if (r.stopped) throw CLI::RuntimeError(130);
 }
 
+/// The view of what --use names.
+eval::ModelView chosen_view(app::Workspace& w, const Options& o) { return w.views()[w.view_named(o.use, "--use")]; }
+
 void answer_one(app::Workspace& w, const Options& o, const data::Example& question) {
   app::ContinueOptions options = o.go_on;
   options.on_text = [](size_t, std::string_view text) { to_stdout(text); };
   const auto ids = app::question_ids(question, w.encoder());
-  const auto r = app::continue_prompts(w.view(), w.tokenizer(), {ids}, options);
+  const auto r = app::continue_prompts(chosen_view(w, o), w.tokenizer(), {ids}, options);
   to_stdout("\n");
   if (!o.quiet) tell_speed(r);
   end_if_interrupted(r);
@@ -76,11 +82,22 @@ void answer_all(app::Workspace& w, const Options& o, const std::vector<data::Exa
   const data::Encoder encoder = w.encoder();
   std::vector<std::vector<int32_t>> prompts;
   for (const data::Example& q : questions) prompts.push_back(app::question_ids(q, encoder));
-  JsonLines lines(questions);
+  // Each question may name its adapter; what it says, or --use, or else the first.
+  std::vector<std::string> names(questions.size());
+  if (!o.prompts.empty()) names = app::read_question_adapters(o.prompts, questions.size());
+  std::vector<size_t> which;
+  for (size_t i = 0; i < names.size(); ++i) {
+    const bool says = !names[i].empty();
+    which.push_back(w.view_named(says ? names[i] : o.use, says ? questions[i].where : "--use"));
+  }
+  const std::vector<std::string> all = w.adapter_names();
+  for (size_t i = 0; i < names.size(); ++i) names[i] = which[i] < all.size() ? all[which[i]] : "none";
+  if (all.size() < 2) names.clear();
+  JsonLines lines(questions, names);
   app::ContinueOptions options = o.go_on;
   options.on_text = [&](size_t i, std::string_view text) { lines.add(i, text); };
   options.on_done = [&](size_t i) { lines.finish(i); };
-  const auto r = app::continue_prompts(w.view(), w.tokenizer(), prompts, options);
+  const auto r = app::continue_prompts(w.views(), which, w.tokenizer(), prompts, options);
   if (!o.quiet) tell_speed(r);
   end_if_interrupted(r);
 }
@@ -88,6 +105,7 @@ void answer_all(app::Workspace& w, const Options& o, const std::vector<data::Exa
 /// Turns are lines of standard input; the whole conversation is read again for each answer.
 void converse(app::Workspace& w, const Options& o) {
   const data::Encoder encoder = w.encoder();
+  const eval::ModelView view = chosen_view(w, o);
   std::vector<data::Message> turns;
   if (!o.system.empty()) turns.push_back({"system", o.system});
   app::ContinueOptions options = o.go_on;
@@ -100,7 +118,7 @@ void converse(app::Workspace& w, const Options& o) {
     if (line->empty()) continue;
     turns.push_back({"user", *line});
     const data::Example question = app::chat_question(turns, "chat");
-    const auto r = app::continue_prompts(w.view(), w.tokenizer(), {app::question_ids(question, encoder)}, options);
+    const auto r = app::continue_prompts(view, w.tokenizer(), {app::question_ids(question, encoder)}, options);
     to_stdout("\n");
     if (!o.quiet) tell_speed(r);
     end_if_interrupted(r);
@@ -132,6 +150,7 @@ void generate(Options& o) {
   const bool chats = o.chat || (!questions.empty() && questions[0].layout == data::Layout::kChat);
   app::Workspace workspace(o.model);
   workspace.tokenizer();  // its errors come before the weights are read
+  workspace.view_named(o.use, "--use");
   if (chats) o.go_on.stop.push_back(workspace.end_of_turn());
   // A beam search shows nothing before it is over, so there is nothing to end well.
   if (o.go_on.generate.num_beams == 1) {
@@ -152,7 +171,10 @@ void generate(Options& o) {
 void add_generate(CLI::App& app) {
   auto o = std::make_shared<Options>();
   CLI::App* verb = app.add_subcommand("generate", "Continue a text, answer a file of prompts, or chat");
-  add_model_options(*verb, o->model);
+  add_model_options(*verb, o->model, true);
+  verb->add_option("--use", o->use,
+                   "name of the adapter to use, or none (default: the first); a record of --prompts may say its own in "
+                   "a field \"adapter\"");
   const CLI::Option* prompt =
       verb->add_option("--prompt", o->prompt,
                        "text to continue; with --prompts: template of a record's prompt, such as \"{question}\\n\"");

@@ -9,9 +9,17 @@ void add_machine_options(CLI::App& verb, app::Workspace::Options& options) {
   verb.add_option("--threads", options.threads, "0: every core this process may use")->capture_default_str();
 }
 
-void add_model_options(CLI::App& verb, app::Workspace::Options& options) {
+void add_model_options(CLI::App& verb, app::Workspace::Options& options, bool several) {
   verb.add_option("--model", options.model, "directory of the base checkpoint (default: the one the adapter names)");
-  verb.add_option("--adapter", options.adapter, "directory of an adapter to use on it");
+  if (several) {
+    verb.add_option(
+            "--adapter", options.adapters,
+            "an adapter to use on it: DIR, a weighted sum of LoRAs (DIR:0.5+DIR:0.5), or several, NAME=DIR each")
+        ->allow_extra_args(false);
+  } else {
+    verb.add_option("--adapter", options.adapter,
+                    "an adapter to use on it: DIR, or a weighted sum of LoRAs, DIR:0.5+DIR:0.5");
+  }
   add_machine_options(verb, options);
 }
 

@@ -26,7 +26,7 @@ class OptionAdder {
 /// --tokenizer, --base-dtype, --compute and --threads.
 void add_machine_options(CLI::App& verb, app::Workspace::Options& options);
 
-/// --model and --adapter besides.
-void add_model_options(CLI::App& verb, app::Workspace::Options& options);
+/// --model and --adapter besides; with `several`, --adapter NAME=DIR may be given several times.
+void add_model_options(CLI::App& verb, app::Workspace::Options& options, bool several = false);
 
 }  // namespace molt::cli

@@ -25,4 +25,12 @@ std::vector<std::vector<int32_t>> generate(const ModelView& model, const std::ve
                                            const GenerateConfig& config, const OnToken& on_token = {},
                                            const OnDone& on_done = {});
 
+/// The same for prompts that use different adapters on one base: prompt i is continued by views[which[i]]. Adapters
+/// that act on rows alone share one batch and every product with the base; one that changes the pass as a whole
+/// (nn::why_not_by_rows()) has a batch of its own, and batches take turns. Results are those of one run per adapter.
+std::vector<std::vector<int32_t>> generate(const std::vector<ModelView>& views, const std::vector<size_t>& which,
+                                           const std::vector<std::vector<int32_t>>& prompts,
+                                           const GenerateConfig& config, const OnToken& on_token = {},
+                                           const OnDone& on_done = {});
+
 }  // namespace molt::eval

@@ -48,6 +48,8 @@ class LoraAdapter final : public nn::Edit {
   void origin_changed();
   bool embedding() const { return target_.site->kind == nn::SiteKind::kEmbedding; }
   double scale() const { return options_.scale; }
+  /// From here on so much of it counts, for weighted sums.
+  void weigh(double factor) { options_.scale *= factor; }
   int64_t rank() const { return options_.rank; }
 
  private:

@@ -1,0 +1,82 @@
+// molt generate with several adapters: each record has the one it asks for, in one batch as alone; sums by weight;
+// wrong names are one line.
+#include "molt/base/json.h"
+#include "tests/cli/tiny.h"
+
+namespace molt::test {
+namespace {
+
+/// A LoRA on the tiny base, trained for a few large steps.
+std::string lora_run(const std::string& name, int seed) {
+  const std::string out = scratch().file(name);
+  const std::string recipe = scratch().write(
+      name + ".yaml",
+      "model: " + tiny_model() + "\noutput_dir: " + out + "\nlearning_rate: 0.1\nseed: " + std::to_string(seed) +
+          "\nmethod: {lora: {r: 4, lora_alpha: 16, target_modules: [in_proj, out_proj]}}\n" + kTinyData);
+  const Ran ran = run_molt("train " + recipe);
+  if (ran.code != 0) throw std::runtime_error(ran.err);
+  return out + "/adapter";
+}
+
+std::vector<Json> lines_of(const std::string& text) {
+  std::vector<Json> lines;
+  std::stringstream in(text);
+  for (std::string line; std::getline(in, line);) lines.push_back(Json::parse(line));
+  return lines;
+}
+
+TEST(SeveralAdapters, EachRecordHasItsOwnInOneBatch) {
+  const std::string a = lora_run("lora_a", 1), b = lora_run("lora_b", 2);
+  const std::string records = scratch().write("asks.jsonl",
+                                              "{\"prompt\": \"turn on\", \"adapter\": \"a\"}\n"
+                                              "{\"prompt\": \"turn on\", \"adapter\": \"b\"}\n"
+                                              "{\"prompt\": \"turn on\", \"adapter\": null}\n"
+                                              "{\"prompt\": \"turn on\", \"adapter\": \"mix\"}\n"
+                                              "{\"prompt\": \"turn on\"}\n");
+  const std::string common =
+      "generate --model " + tiny_model() + " --quiet --max-new-tokens 8 --compute f32 --base-dtype f32 ";
+  const std::string mix = a + ":0.5+" + b + ":0.5";
+  const Ran ran =
+      run_molt(common + "--adapter a=" + a + " --adapter b=" + b + " --adapter mix=" + mix + " --prompts " + records);
+  ASSERT_EQ(ran.code, 0) << ran.err;
+  const std::vector<Json> lines = lines_of(ran.out);
+  ASSERT_EQ(lines.size(), 5u);
+  const char* names[] = {"a", "b", "none", "mix", "a"};
+  for (size_t i = 0; i < 5; ++i) EXPECT_EQ(lines[i]["adapter"], names[i]);
+  const auto alone = [&](const std::string& adapter) {
+    const Ran one = run_molt(common + adapter + " --prompt 'turn on' --json");
+    EXPECT_EQ(one.code, 0) << one.err;
+    return Json::parse(one.out)["completion"];
+  };
+  EXPECT_EQ(lines[0]["completion"], alone("--adapter " + a));
+  EXPECT_EQ(lines[1]["completion"], alone("--adapter " + b));
+  EXPECT_EQ(lines[2]["completion"], alone(""));
+  EXPECT_EQ(lines[3]["completion"], alone("--adapter " + mix));
+  EXPECT_EQ(lines[1]["completion"], alone("--adapter a=" + a + " --adapter b=" + b + " --use b"));
+  EXPECT_EQ(lines[2]["completion"], alone("--adapter a=" + a + " --use none"));
+  EXPECT_EQ(lines[4]["completion"], lines[0]["completion"]);
+  EXPECT_NE(lines[0]["completion"], lines[2]["completion"]);
+
+  for (const auto& [arguments, says] :
+       {std::pair<std::string, std::string>{"--adapter a=" + a + " --prompts " + records, "asks.jsonl:2"},
+        {"--adapter a=" + a + " --use c --prompt x", "no adapter is called 'c'"},
+        {"--use a --prompt x", "none was given"},
+        {"--adapter " + a + " --adapter " + b + " --prompt x", "give each a name"},
+        {"--adapter " + a + ":half --prompt x", ":half"},
+        {"--adapter " + tiny_adapter_run() + "/adapter:0.5 --prompt x", "sdt"}}) {
+    const Ran bad = run_molt(common + arguments);
+    EXPECT_EQ(bad.code, 2) << arguments;
+    EXPECT_EQ(line_count(bad.err), 1) << bad.err;
+    EXPECT_TRUE(has(bad.err, says));
+  }
+  // A merge of the sum is that sum.
+  const std::string merged = scratch().file("merged_sum");
+  const Ran merge = run_molt("merge --model " + tiny_model() + " --adapter " + mix + " --dtype f32 --out " + merged);
+  ASSERT_EQ(merge.code, 0) << merge.err;
+  const Ran of_merged =
+      run_molt("generate --model " + merged + " --quiet --max-new-tokens 8 --prompt 'turn on' --json");
+  EXPECT_EQ(Json::parse(of_merged.out)["completion"], lines[3]["completion"]);
+}
+
+}  // namespace
+}  // namespace molt::test
