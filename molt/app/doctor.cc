@@ -82,14 +82,17 @@ Finding load() {
   const int cores = usable_cores();
   const char* policy = std::getenv("OMP_WAIT_POLICY");
   Finding f{"load", Health::kOk, load < 0 ? "unknown" : str(format_fixed(load, 2), " over the last minute"), ""};
-  f.text += str(", OMP_WAIT_POLICY ", policy ? policy : "unset (threads spin while they wait)");
-  const bool passive = policy && (std::string(policy) == "passive" || std::string(policy) == "PASSIVE");
-  if (load > 0.5 * cores && !passive) {
+  if (!policy) return f;
+  f.text += str(", OMP_WAIT_POLICY ", policy);
+  const auto is = [&](const char* lower, const char* upper) {
+    return std::string(policy) == lower || std::string(policy) == upper;
+  };
+  if (is("active", "ACTIVE") && load > 0.5 * cores) {
     f.health = Health::kNote;
-    f.advice = "other programs run: OMP_WAIT_POLICY=passive keeps waiting threads from taking their cores and your own";
-  } else if (passive && load >= 0 && load < 0.5) {
-    f.advice = "the machine is idle: without OMP_WAIT_POLICY=passive small models are faster";
+    f.advice = "other programs run: without OMP_WAIT_POLICY waiting threads do not keep their cores for long";
+  } else if (is("passive", "PASSIVE") && load >= 0 && load < 0.5) {
     f.health = Health::kNote;
+    f.advice = "the machine is idle: without OMP_WAIT_POLICY small models are faster";
   }
   return f;
 }

@@ -12,6 +12,7 @@
 #include "molt/base/log.h"
 #include "molt/base/near.h"
 #include "molt/cli/verbs.h"
+#include "molt/cli/waiting.h"
 
 namespace molt::cli {
 
@@ -145,6 +146,7 @@ void watch_interrupts() {
 
 int main(int argc, char** argv) {
   using namespace molt;
+  cli::limit_spinning(argv);
   std::signal(SIGPIPE, SIG_IGN);
   std::signal(SIGXFSZ, SIG_IGN);  // a file past the shell's limit is an error like a full disk
   struct sigaction bus {};
