@@ -8,6 +8,7 @@
 #include "molt/peft/adalora.h"
 #include "molt/peft/additional_scan.h"
 #include "molt/peft/boft.h"
+#include "molt/peft/diffora.h"
 #include "molt/peft/full.h"
 #include "molt/peft/ia3.h"
 #include "molt/peft/initial_state.h"
@@ -16,6 +17,7 @@
 #include "molt/peft/miss.h"
 #include "molt/peft/oft.h"
 #include "molt/peft/prefix.h"
+#include "molt/peft/prodial.h"
 #include "molt/peft/prompt.h"
 #include "molt/peft/residual.h"
 #include "molt/peft/sdt.h"
@@ -98,6 +100,8 @@ const std::vector<MethodKind>& kinds() {
       kind<peft::Oft>(),
       kind<peft::Boft>(),
       kind<peft::Miss>(),
+      kind<peft::Prodial>(),
+      kind<peft::Diffora>(),
       kind<peft::TrainableTokens>(),
   };
   return kAll;

@@ -50,9 +50,9 @@ class Method {
   virtual void declare(const SiteTable&, ParameterTable&) {}
   /// Once, when weights are there: finds its sites. Throws UsageError for a target that matches nothing.
   virtual void attach(const SiteTable& sites) = 0;
-  /// Batches of training data that are run through the model as it is before a fresh run's first step; 0: none. Where
-  /// there are some, observe() adds edits that look at what passes (they change nothing; Context::labels is set), and
-  /// observed() makes initial values of what they saw.
+  /// Batches of training data that are run through the model as it is before each phase; 0: none. Where there are some,
+  /// observe() adds edits that look at what passes (they change nothing; Context::labels is set), and observed() makes
+  /// initial values of what they saw.
   virtual int64_t observed_batches() const { return 0; }
   virtual void observe(EditSet&) {}
   virtual void observed() {}

@@ -7,8 +7,8 @@
 #include "molt/ops/permute_columns.h"
 #include "molt/ops/products.h"
 #include "molt/ops/rotate.h"
-#include "molt/ops/scale_columns.h"
 #include "molt/ops/skew_entries.h"
+#include "molt/peft/output_scale.h"
 
 namespace molt::peft {
 namespace {
@@ -76,6 +76,7 @@ class ButterflyEdit final : public TargetEdit {
     to.copy_from(w);
   }
   Stage merge_stage() const override { return Stage::kInput; }
+  void reset() override { all_.fill(0); }
   std::vector<nn::Trainable> trainables() const override {
     std::vector<nn::Trainable> all;
     for (size_t i = 0; i < matrices_.size(); ++i) all.push_back({name_of(str("boft_R.", i)), matrices_[i]});
@@ -96,42 +97,6 @@ class ButterflyEdit final : public TargetEdit {
   Tensor all_;                 // (factors · blocks, K, K): what `matrices_` are rows of
   std::vector<Var> matrices_;  // per factor
   std::vector<ops::Order> orders_;
-};
-
-/// Factors of the outputs, but not of the bias.
-class OutputScale final : public TargetEdit {
- public:
-  OutputScale(const nn::Target& target, Dtype dtype) : TargetEdit(target) {
-    Tensor s = Tensor::empty({target.size()}, dtype);
-    s.fill(1);
-    scale_ = Var::leaf(s);
-  }
-  Var change_output(const nn::EditContext&, const Var& y) const override {
-    const nn::Parameter* b = target_.site->bias;
-    return ops::scale_columns(y, scale_, 0, b ? Var(b->var.value()) : Var());
-  }
-  void merge(const nn::Site&, const Tensor& weight) const override {
-    const std::vector<double> s = scale_.value().values();
-    for (size_t o = 0; o < s.size(); ++o) {
-      Tensor row = weight.row_range(static_cast<int64_t>(o), 1);
-      row.scale(s[o]);
-    }
-  }
-  void merge_bias(const nn::Site& site, const Tensor& bias) const override {
-    const std::vector<double> s = scale_.value().values(), base = site.bias->var.value().values();
-    std::vector<double> values = bias.values();
-    for (size_t o = 0; o < s.size(); ++o) values[o] = s[o] * values[o] + (1 - s[o]) * base[o];
-    Tensor to = bias;
-    to.copy_from(Tensor::from(values, bias.shape()));
-  }
-  Stage merge_stage() const override { return Stage::kOutput; }
-  std::vector<nn::Trainable> trainables() const override { return {{name_of("boft_s"), scale_, false}}; }
-  std::vector<std::pair<std::string, Tensor>> tensors() const override {
-    return {{"boft_s", scale_.value().reshape({target_.size(), 1})}};
-  }
-
- private:
-  Var scale_;
 };
 
 }  // namespace
@@ -166,7 +131,7 @@ void Boft::attach(const nn::SiteTable& sites) {
   place(sites, config_.target_modules, {nn::SiteKind::kLinear},
         [&](const nn::Target& t) { return std::make_shared<ButterflyEdit>(t, config_, dtype_); });
   const std::vector<std::shared_ptr<TargetEdit>> rotations = edits_;
-  for (const auto& edit : rotations) edits_.push_back(std::make_shared<OutputScale>(edit->target(), dtype_));
+  for (const auto& edit : rotations) edits_.push_back(std::make_shared<OutputScale>(edit->target(), "boft_s", dtype_));
 }
 
 std::vector<MethodOptions> Boft::from_peft(const Json& config, const std::string& where) {

@@ -4,6 +4,7 @@
 #include <regex>
 
 #include "molt/base/error.h"
+#include "molt/peft/activation_pca.h"
 #include "molt/peft/lora_adapter.h"
 #include "molt/peft/patterns.h"
 #include "molt/peft/targets.h"
@@ -15,10 +16,11 @@ Lora::Lora(LoraConfig config, uint64_t seed, Dtype dtype) : Configured(std::move
     usage_error("lora: lora_dropout must be in [0, 1), is ", config_.lora_dropout);
   if (!(config_.loraplus_lr_ratio > 0))
     usage_error("lora: loraplus_lr_ratio must be above 0, is ", config_.loraplus_lr_ratio);
+  if (config_.eva_batches < 1) usage_error("lora: eva_batches must be at least 1, is ", config_.eva_batches);
   if (config_.alternate < 0) usage_error("lora: alternate must not be negative, is ", config_.alternate);
   const std::string& init = config_.init_lora_weights;
-  if (!std::regex_match(init, std::regex("true|gaussian|pissa(_niter_[0-9]{1,4})?|olora")))
-    usage_error("lora: init_lora_weights must be true, gaussian, pissa, pissa_niter_N or olora, is '", init, "'");
+  if (!std::regex_match(init, std::regex("true|gaussian|pissa(_niter_[0-9]{1,4})?|olora|eva")))
+    usage_error("lora: init_lora_weights must be true, gaussian, pissa, pissa_niter_N, olora or eva, is '", init, "'");
 }
 
 Lora::~Lora() = default;
@@ -30,6 +32,9 @@ void Lora::attach(const nn::SiteTable& sites) {
   for (const nn::Target& target : targets) {
     const int64_t rank = patterned(config_.rank_pattern, target.site->path, config_.r, "rank_pattern");
     const double alpha = patterned(config_.alpha_pattern, target.site->path, config_.lora_alpha, "alpha_pattern");
+    if (config_.init_lora_weights == "eva" && target.site->kind != Kind::kLinear)
+      usage_error("init_lora_weights: eva takes its values from a linear's input; ", target.site->path, " is a ",
+                  nn::site_kind_name(target.site->kind));
     if (rank < 1) usage_error("rank_pattern: rank must be at least 1, is ", rank);
     const double divisor = config_.use_rslora ? std::sqrt(static_cast<double>(rank)) : static_cast<double>(rank);
     adapters_.push_back(std::make_shared<LoraAdapter>(target, PairOptions{.rank = rank,

@@ -1,7 +1,8 @@
 // LoRA (Hu et al., 2021): W x becomes W x + s · B A x with A (R, in) and B (out, R), s = alpha / R, or alpha / sqrt(R)
 // (rsLoRA; Kalajdzievski, 2023). On any linear or a named slice of one, on embeddings, and on matrices that are not
 // multiplied by: convolutions (E, K) and A_log (E, N), diagonals stacked to a matrix. With DoRA's magnitudes, LoRA+'s
-// rates, initial values taken from the base (PiSSA, OLoRA), and factors that train by turns (RoLoRA).
+// rates, initial values taken from the base (PiSSA, OLoRA) or from the data (EVA), and factors that train by turns
+// (RoLoRA).
 #pragma once
 
 #include <map>
@@ -21,6 +22,7 @@ struct LoraConfig {
   bool use_rslora = false;
   bool use_dora = false;
   std::string init_lora_weights = "true";
+  int64_t eva_batches = 4;
   double loraplus_lr_ratio = 1;
   int64_t alternate = 0;
   std::vector<std::string> target_modules = {"in_proj", "x_proj", "out_proj"};
@@ -35,7 +37,9 @@ struct LoraConfig {
     v.field("use_rslora", use_rslora, "scale is lora_alpha / sqrt(r) instead");
     v.field("use_dora", use_dora, "rows get lengths that train of their own (DoRA; linears only)");
     v.field("init_lora_weights", init_lora_weights,
-            "initial values: true | gaussian | pissa | pissa_niter_N | olora (the latter from the base's weights)");
+            "initial values: true | gaussian | pissa | pissa_niter_N | olora (from the base's weights) | eva (from the "
+            "data)");
+    v.field("eva_batches", eva_batches, "eva: how many batches it looks at before training");
     v.field("loraplus_lr_ratio", loraplus_lr_ratio, "learning rate of B over that of A (LoRA+ advises 16)");
     v.field("alternate", alternate,
             "B trains for so many steps while A rests, then A while B rests, and so on (RoLoRA); 0: both train");
@@ -46,6 +50,7 @@ struct LoraConfig {
   }
 };
 
+class InputObserver;
 class LoraAdapter;
 class DoraMagnitude;
 
@@ -60,6 +65,9 @@ class Lora final : public Configured<LoraConfig> {
   static std::vector<MethodOptions> from_peft(const Json& config, const std::string& where);
   void attach(const nn::SiteTable& sites) override;
   void bind(nn::EditSet& edits) const override;
+  int64_t observed_batches() const override;
+  void observe(nn::EditSet& edits) override;
+  void observed() override;
   void begin_phase(int phase) override;
   void after_step() override;
   std::vector<std::pair<std::string, Tensor>> state() const override;
@@ -73,7 +81,8 @@ class Lora final : public Configured<LoraConfig> {
   Dtype dtype_;
   std::string coverage_;
   std::vector<std::shared_ptr<LoraAdapter>> adapters_;
-  std::vector<std::shared_ptr<DoraMagnitude>> magnitudes_;  // beside adapters_, or none
+  std::vector<std::shared_ptr<DoraMagnitude>> magnitudes_;               // beside adapters_, or none
+  std::map<const nn::Site*, std::shared_ptr<InputObserver>> observers_;  // while eva looks at batches
 };
 
 }  // namespace molt::peft

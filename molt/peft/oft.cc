@@ -3,18 +3,10 @@
 #include "molt/base/error.h"
 #include "molt/ops/products.h"
 #include "molt/ops/rotate.h"
+#include "molt/peft/block_width.h"
 
 namespace molt::peft {
 namespace {
-
-/// The divisor of n nearest to `wanted`, the lower one of two as near; as PEFT adjusts it.
-int64_t nearest_divisor(int64_t n, int64_t wanted) {
-  if (wanted >= n) return n;
-  int64_t higher = wanted, lower = wanted;
-  while (higher <= n && n % higher != 0) ++higher;
-  while (lower > 1 && n % lower != 0) --lower;
-  return wanted - lower <= higher - wanted ? lower : higher;
-}
 
 class Rotation final : public TargetEdit {
  public:

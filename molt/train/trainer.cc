@@ -131,6 +131,7 @@ struct Trainer::Impl {
     phase = index;
     phase_step = 0;
     for (nn::Method* method : methods) method->begin_phase(static_cast<int>(index));
+    observe();
     if (phases[index].restart_data) stream.seek({0, 0});
     bind();
     make_schedule();
@@ -323,7 +324,8 @@ struct Trainer::Impl {
     }
   }
 
-  /// Shows methods the first batches of the data, where they want to see some; the stream does not move.
+  /// Before a phase: shows methods the first batches of the data, where they want to see some; the stream does not
+  /// move.
   void observe() {
     for (nn::Method* method : methods) {
       const int64_t batches = method->observed_batches();
@@ -338,7 +340,7 @@ struct Trainer::Impl {
       }
       method->observed();
       if (hooks.on_note)
-        hooks.on_note({0, str(method->name(), ": initial values from ", std::min(batches, there), " batches")});
+        hooks.on_note({step, str(method->name(), ": initial values from ", std::min(batches, there), " batches")});
     }
   }
 
@@ -353,10 +355,7 @@ struct Trainer::Impl {
   TrainResult run() {
     // Before anything runs: later phases must not refuse what the first has taken hours for.
     for (size_t i = 0; i < phases.size(); ++i) optim::Schedule(config.schedule, steps_of(i));
-    if (!optimizer) {
-      observe();
-      begin_phase(0);
-    }
+    if (!optimizer) begin_phase(0);
     require_room();
     const int64_t total_steps = total();
     bool stopped = false;

@@ -6,10 +6,12 @@
 
 #include "molt/peft/adalora.h"
 #include "molt/peft/boft.h"
+#include "molt/peft/diffora.h"
 #include "molt/peft/ia3.h"
 #include "molt/peft/lycoris.h"
 #include "molt/peft/miss.h"
 #include "molt/peft/oft.h"
+#include "molt/peft/prodial.h"
 #include "molt/peft/trainable_tokens.h"
 #include "molt/peft/vectors.h"
 #include "molt/peft/vera.h"
@@ -121,6 +123,24 @@ inline void add_weight_methods(const std::string& model, const std::function<voi
            {with<peft::Boft>(
                {.boft_block_size = 2, .boft_n_butterfly_factor = 3, .target_modules = {"in_proj", "out_proj"}})}});
   }
+  composed({"prodial", {with<peft::Prodial>({.r = 2, .lora_alpha = 3, .block_size = 5})}});
+  alone(
+      {"prodial_all", {with<peft::Prodial>({.r = 2, .lora_alpha = 3, .block_size = 1, .target_modules = {"mixer"}})}});
+  alone({"prodial_among_others",
+         {with<peft::Oft>({.oft_block_size = 2, .target_modules = {"in_proj"}}),
+          with<peft::Prodial>({.r = 2, .lora_alpha = 3, .block_size = 2, .target_modules = {"in_proj"}}),
+          with<peft::Ia3>({{"in_proj"}, {"in_proj"}}), lora_on({"in_proj:z"})}});
+  const peft::DifforaConfig diffora{.r = 2, .lora_alpha = 3, .keep = 0.5, .warmup_steps = 3};
+  alone({"diffora_warmup", {with<peft::Diffora>(diffora)}, 0, false, false});
+  composed({.name = "diffora", .methods = {with<peft::Diffora>(diffora)}, .phase = 1});
+  alone({.name = "diffora_slices",
+         .methods = {with<peft::Diffora>(
+             {.r = 2, .lora_alpha = 3, .keep = 1, .warmup_steps = 3, .target_modules = {"in_proj:z", "x_proj:B"}})},
+         .phase = 1});
+  alone({.name = "diffora_all_share",
+         .methods = {with<peft::Diffora>({.r = 2, .lora_alpha = 3, .keep = 0, .warmup_steps = 3})},
+         .phase = 1});
+  alone({"lora_eva", {lora_as({.init_lora_weights = "eva", .target_modules = linears})}});
   composed({"miss", {with<peft::Miss>({.r = 3, .target_modules = {"in_proj", "x_proj", "out_proj"}})}});
   alone({"miss_slices", {with<peft::Miss>({.r = 4, .target_modules = some})}});
   composed({"adalora", {with<peft::AdaLora>({.target_r = 1, .init_r = 2, .target_modules = linears})}});

@@ -123,6 +123,20 @@ TEST(MethodOptions, OutOfRangeIsRefused) {
   EXPECT_NE(lora({.rank_pattern = {{"x_proj(", 2}}}).find("rank_pattern"), std::string::npos);
   EXPECT_NE(lora({.alpha_pattern = {{"[", 2}}}).find("alpha_pattern"), std::string::npos);
 
+  EXPECT_NE(lora({.init_lora_weights = "eva", .eva_batches = 0}).find("eva_batches"), std::string::npos);
+  EXPECT_NE(refusal(testing::with<peft::Lora>({.init_lora_weights = "eva", .target_modules = {"A_log"}}))
+                .find("linear's input"),
+            std::string::npos);
+  auto prodial = [](const peft::ProdialConfig& config) { return refusal(testing::with<peft::Prodial>(config)); };
+  EXPECT_NE(prodial({.r = 0}).find("r must be at least 1"), std::string::npos);
+  EXPECT_NE(prodial({.block_size = 0}).find("block_size must be at least 1"), std::string::npos);
+  EXPECT_NE(prodial({.target_modules = {"in_proj:x"}}).find("is a slice"), std::string::npos);
+  auto diffora = [](const peft::DifforaConfig& config) { return refusal(testing::with<peft::Diffora>(config)); };
+  EXPECT_NE(diffora({.r = 0}).find("r must be at least 1"), std::string::npos);
+  EXPECT_NE(diffora({.keep = 1.5}).find("keep must be a share"), std::string::npos);
+  EXPECT_NE(diffora({.keep = std::nan("")}).find("keep must be a share"), std::string::npos);
+  EXPECT_NE(diffora({.warmup_steps = 0}).find("warmup_steps"), std::string::npos);
+
   auto boft = [](const peft::BoftConfig& config) { return refusal(testing::with<peft::Boft>(config)); };
   EXPECT_NE(boft({.boft_block_size = 4, .boft_block_num = 4}).find("one of boft_block_size"), std::string::npos);
   EXPECT_NE(boft({.boft_block_size = 5}).find("does not divide the 16 inputs"), std::string::npos);

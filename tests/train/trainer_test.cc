@@ -180,6 +180,14 @@ Recipe slora_recipe() {
           config(6)};
 }
 
+Recipe eva_recipe(bool warm_up) {
+  Recipe recipe{{molt::testing::with<peft::Lora>({.r = 3, .init_lora_weights = "eva", .target_modules = {"in_out"}})},
+                config(6)};
+  if (warm_up) recipe.methods.insert(recipe.methods.begin(), sdt_with("a_log"));
+  return recipe;
+}
+Recipe diffora_recipe() { return {{molt::testing::with<peft::Diffora>({.r = 2, .warmup_steps = 4})}, config(5)}; }
+
 struct ResumeCase {
   const char* name;
   Recipe recipe;
@@ -232,6 +240,9 @@ std::vector<ResumeCase> resume_cases() {
       {"rolora_after_a_warm_up", rolora_recipe(true), {2, 3, 5, 8}},
       {"xgblora", xgblora_recipe(), {1, 3, 5}},
       {"slora", slora_recipe(), {2, 5}},
+      {"eva", eva_recipe(false), {1, 4}},
+      {"eva_after_a_warm_up", eva_recipe(true), {2, 3, 5}},
+      {"diffora", diffora_recipe(), {1, 4, 6}},
       {"full", {{full_on({})}, config(6)}, {2, 5}},
       {"some_and_lora", {{full_on({"A_log", "D"}), lora_on({"out_proj"}, 0.2)}, config(6)}, {1, 4}},
   };

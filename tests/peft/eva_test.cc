@@ -1,0 +1,157 @@
+// EVA's initial values against eigenvectors of the inputs' covariance, gathered and computed here in double precision.
+#include <algorithm>
+#include <cmath>
+
+#include "molt/data/batch.h"
+#include "molt/peft/activation_pca.h"
+#include "tests/cases/methods.h"
+
+namespace molt {
+namespace {
+
+using testing::GoldenStream;
+using testing::random_tensor;
+using testing::TunedModel;
+using Rows = std::vector<std::vector<double>>;
+
+/// Keeps every labelled row that comes in.
+class Gather final : public nn::Edit {
+ public:
+  Var change_input(const nn::EditContext& e, const Var& x) const override {
+    const std::vector<double> values = x.value().values();
+    const auto width = static_cast<size_t>(x.value().cols());
+    for (size_t t = 0; t < e.run.labels->size(); ++t) {
+      if ((*e.run.labels)[t] == data::kIgnored) continue;
+      const auto first = values.begin() + static_cast<int64_t>(t * width);
+      rows.emplace_back(first, first + static_cast<int64_t>(width));
+    }
+    return x;
+  }
+  std::vector<nn::Trainable> trainables() const override { return {}; }
+  mutable Rows rows;
+};
+
+/// Eigenvectors of the covariance, by power iteration with deflation; unit length, largest first.
+Rows principal_directions(const Rows& rows, size_t count) {
+  const size_t n = rows.size(), I = rows[0].size();
+  std::vector<double> mean(I, 0);
+  for (const auto& row : rows) {
+    for (size_t i = 0; i < I; ++i) mean[i] += row[i] / static_cast<double>(n);
+  }
+  Rows cov(I, std::vector<double>(I, 0));
+  for (const auto& row : rows) {
+    for (size_t i = 0; i < I; ++i) {
+      for (size_t j = 0; j < I; ++j) cov[i][j] += (row[i] - mean[i]) * (row[j] - mean[j]);
+    }
+  }
+  Rows found;
+  for (size_t k = 0; k < count; ++k) {
+    std::vector<double> v(I);
+    for (size_t i = 0; i < I; ++i) v[i] = std::sin(static_cast<double>(i * (k + 2) + 1));
+    double value = 0;
+    for (int step = 0; step < 20000; ++step) {
+      std::vector<double> w(I, 0);
+      for (size_t i = 0; i < I; ++i) {
+        for (size_t j = 0; j < I; ++j) w[i] += cov[i][j] * v[j];
+      }
+      double norm = 0;
+      for (const double x : w) norm += x * x;
+      value = std::sqrt(norm);
+      for (size_t i = 0; i < I; ++i) v[i] = w[i] / value;
+    }
+    for (size_t i = 0; i < I; ++i) {
+      for (size_t j = 0; j < I; ++j) cov[i][j] -= value * v[i] * v[j];
+    }
+    found.push_back(v);
+  }
+  return found;
+}
+
+double aligned(const std::vector<double>& a, const double* b) {
+  double dot = 0;
+  for (size_t i = 0; i < a.size(); ++i) dot += a[i] * b[i];
+  return std::abs(dot);
+}
+
+testing::MakeMethod eva(std::vector<std::string> targets, int64_t r) {
+  return testing::with<peft::Lora>(
+      {.r = r, .lora_alpha = 6, .init_lora_weights = "eva", .target_modules = std::move(targets)});
+}
+
+/// What the trainer does before the first step, with the stream as two batches.
+void observe(const TunedModel& tuned, const GoldenStream& stream, nn::EditSet& looking) {
+  const NoGrad no_grad;
+  for (int64_t part = 0; part < 2; ++part) {
+    GoldenStream half = stream;
+    if (part == 1) std::reverse(half.ids.begin(), half.ids.end());
+    tuned.model().hidden({.segments = &half.segments, .edits = &looking, .labels = &half.labels}, half.ids);
+  }
+}
+
+TEST(Eva, StartsFromTheInputsPrincipalDirections) {
+  for (const std::string model : {"tied_small", "untied_odd"}) {
+    const GoldenStream stream{io::SafetensorsFile(testing::golden_dir(model) + "/golden.safetensors")};
+    const TunedModel tuned(model, Dtype::kF64, {eva({"in_proj", "x_proj:B", "x_proj:C", "out_proj"}, 4)});
+    nn::Method& method = tuned.method();
+    ASSERT_EQ(method.observed_batches(), 4);
+    const std::vector<double> before = tuned.logits(stream).values();
+    nn::EditSet looking;
+    method.observe(looking);
+    std::map<std::string, std::shared_ptr<Gather>> gathered;
+    for (const nn::Site& site : tuned.model().sites().all()) {
+      if (site.kind != nn::SiteKind::kLinear || site.layer < 0) continue;
+      gathered[site.path] = std::make_shared<Gather>();
+      looking.add(site, gathered[site.path]);
+    }
+    observe(tuned, stream, looking);
+    method.observed();
+    EXPECT_EQ(tuned.logits(stream).values(), before);  // B is 0: nothing has changed, bit for bit
+    int checked = 0;
+    for (const nn::Trainable& t : tuned.trainables()) {
+      const size_t end = t.name.rfind(".lora_A");
+      if (end == std::string::npos) continue;
+      const std::string label = t.name.substr(0, end);
+      const Rows& rows = gathered.at(label.substr(0, label.find(':')))->rows;
+      const Rows expected = principal_directions(rows, 4);
+      const std::vector<double> a = t.var.value().values();
+      for (size_t k = 0; k < 4; ++k) {
+        // in_proj: all of its 16 or 10 directions are kept from batch to batch. The others drop some of 32 or 30.
+        const double* row = a.data() + k * expected[0].size();
+        EXPECT_GT(aligned(expected[k], row), expected[0].size() <= 16 ? 1 - 1e-9 : 0.99) << t.name << " row " << k;
+        double length = 0;
+        for (size_t i = 0; i < expected[0].size(); ++i) length += row[i] * row[i];
+        EXPECT_NEAR(length, 1, 1e-9);
+      }
+      ++checked;
+    }
+    EXPECT_GE(checked, 8);
+    // The same batches give the same bits again, and a file brings them back.
+    const std::vector<double> once = tuned.trainables()[0].var.value().values();
+    nn::EditSet again;
+    method.observe(again);
+    observe(tuned, stream, again);
+    method.observed();
+    EXPECT_EQ(tuned.trainables()[0].var.value().values(), once);
+  }
+}
+
+TEST(Eva, PortionsDoNotMatterAndMissingDirectionsAreLeft) {
+  const Tensor rows = random_tensor({40, 6}, 3);
+  peft::IncrementalPca whole(6), parts(6);
+  whole.add(rows);
+  for (const auto& [begin, count] : {std::pair{0, 3}, {3, 1}, {4, 16}, {20, 20}})
+    parts.add(rows.row_range(begin, count).clone());
+  EXPECT_EQ(parts.rows_seen(), 40);
+  const std::vector<double> a = whole.directions(6).values(), b = parts.directions(6).values();
+  for (size_t i = 0; i < a.size(); ++i) EXPECT_NEAR(a[i], b[i], 1e-9);
+  // Two rows vary in one direction, equal rows in none.
+  peft::IncrementalPca two(6), none(6);
+  two.add(rows.row_range(0, 2).clone());
+  EXPECT_EQ(two.directions(6).rows(), 1);
+  EXPECT_FALSE(peft::IncrementalPca(6).directions(6).defined());
+  none.add(Tensor::zeros({5, 6}, Dtype::kF64));
+  EXPECT_FALSE(none.directions(6).defined());
+}
+
+}  // namespace
+}  // namespace molt
