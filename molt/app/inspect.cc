@@ -5,6 +5,7 @@
 #include <map>
 #include <set>
 
+#include "molt/app/layer_pattern.h"
 #include "molt/app/recipe.h"
 #include "molt/app/workspace.h"
 #include "molt/base/error.h"
@@ -88,6 +89,31 @@ std::string dtype_summary(const std::vector<TensorRow>& tensors) {
   return text.empty() ? "no tensors" : text;
 }
 
+std::vector<PartRow> part_rows(const std::vector<PartTensor>& tensors) {
+  std::vector<std::string> modules, holds;
+  std::vector<PartRow> single;
+  std::map<std::string, size_t> place;
+  for (const PartTensor& t : tensors) {
+    const auto [at, is_new] = place.emplace(t.module, modules.size());
+    if (is_new) {
+      modules.push_back(t.module);
+      holds.emplace_back();
+      single.emplace_back();
+    }
+    std::string& held = holds[at->second];
+    held += str(held.empty() ? "" : ", ", t.suffix, " ", shape_str(t.row.shape));
+    single[at->second].numbers += t.row.numbers;
+    single[at->second].bytes += t.row.bytes;
+  }
+  std::vector<PartRow> rows;
+  for (const PatternGroup& group : group_by_layer(modules, holds)) {
+    PartRow row{group.pattern, holds[group.members[0]], static_cast<int64_t>(group.members.size())};
+    for (const size_t i : group.members) row.numbers += single[i].numbers, row.bytes += single[i].bytes;
+    rows.push_back(std::move(row));
+  }
+  return rows;
+}
+
 int64_t size_on_disk(const std::string& path) {
   std::error_code error;
   if (fs::is_regular_file(path, error)) return static_cast<int64_t>(fs::file_size(path, error));
@@ -144,6 +170,7 @@ Inspection inspect(const std::string& path, const std::string& base) {
       return fs::exists(fs::path(path) / name, e);
     };
     if (holds("run.json")) return inspect_run(path);
+    if (holds("adapters.safetensors")) return inspect_mlx_adapter(path);
     if (holds("adapter_config.json") || holds("adapter_model.safetensors"))
       return inspect_adapter_directory(path, base);
     if (holds("config.json") || holds("model.safetensors") || holds("pytorch_model.bin")) return inspect_base(path);
@@ -153,9 +180,10 @@ Inspection inspect(const std::string& path, const std::string& base) {
   }
   if (!fs::exists(path, error)) usage_error(path, ": there is no such file or directory");
   const std::string end = fs::path(path).extension().string();
+  if (end == ".gguf") return inspect_gguf(path);
   static const std::set<std::string> kKnown = {".safetensors", ".bin", ".pt", ".pth"};
   if (!kKnown.count(end))
-    usage_error(path, ": expected a directory, or a file of tensors (.safetensors, .bin, .pt, .pth)");
+    usage_error(path, ": expected a directory, or a file of tensors (.safetensors, .gguf, .bin, .pt, .pth)");
   return inspect_tensor_file(path);
 }
 

@@ -1,11 +1,9 @@
 // Looking into an adapter directory.
 #include <algorithm>
 #include <filesystem>
-#include <set>
 
 #include "molt/app/adapter.h"
 #include "molt/app/inspect.h"
-#include "molt/app/layer_pattern.h"
 #include "molt/app/methods.h"
 #include "molt/app/recipe.h"
 #include "molt/base/error.h"
@@ -18,19 +16,17 @@ namespace {
 
 namespace fs = std::filesystem;
 
-/// Which parts the tensors belong to, one pattern per line of the answer.
-std::string sites_text(const std::vector<TensorRow>& tensors) {
-  std::set<std::string> unique;
-  std::vector<std::string> modules;
+/// The tensors by their parts; those of the I-th of several methods keep its number.
+std::vector<PartTensor> parts_of(const std::vector<TensorRow>& tensors) {
+  std::vector<PartTensor> parts;
   for (const TensorRow& t : tensors) {
-    const auto key = io::split_peft_key(t.name);
-    const std::string module = key ? key->module : t.name;
-    if (unique.insert(module).second) modules.push_back(module);
+    const size_t slash = t.name.rfind("method.", 0) == 0 ? t.name.find('/') : std::string::npos;
+    const std::string method = slash == std::string::npos ? "" : t.name.substr(0, slash + 1);
+    const auto key = io::split_peft_key(t.name.substr(method.size()));
+    parts.push_back({method + (key ? key->module : t.name), key ? key->suffix : "", t});
+    if (parts.back().module.empty()) parts.back().module = "(before the text)";
   }
-  std::string text;
-  for (const PatternGroup& group : group_by_layer(modules, std::vector<std::string>(modules.size())))
-    text += (text.empty() ? "" : "\n") + group.pattern;
-  return text;
+  return parts;
 }
 
 /// What the base, if it is there, adds: whether it is the right one, what the methods cover and train.
@@ -116,7 +112,7 @@ Inspection inspect_adapter_directory(const std::string& directory, const std::st
       found.facts.emplace_back("Method", str(name, " {", options_text(options), "}"));
     if (methods.empty()) found.facts.emplace_back("Method", "peft_type " + type_word);
   }
-  found.facts.emplace_back("On", sites_text(found.tensors));
+  found.parts = part_rows(parts_of(found.tensors));
   if (found.problems.empty()) add_base_facts(found, directory, info, base);
   found.facts.emplace_back("Numbers", str(format_integer(stored), " stored: ", dtype_summary(found.tensors)));
   found.facts.emplace_back("Size", format_bytes(size_on_disk(directory)));

@@ -27,6 +27,15 @@ void print_facts(const train::Facts& facts) {
   table.print();
 }
 
+/// What an adapter holds, part by part.
+void print_parts(const std::vector<app::PartRow>& parts) {
+  Table table({"part", ">parts", "each holds", ">numbers", ">bytes"});
+  for (const app::PartRow& row : parts)
+    table.row(
+        {row.pattern, format_integer(row.parts), row.holds, format_integer(row.numbers), format_bytes(row.bytes)});
+  table.print();
+}
+
 void print_tensors(const std::vector<app::TensorRow>& tensors, bool each) {
   Table table({"tensor", "dtype", "shape", ">numbers", ">bytes"});
   std::vector<std::string> names, kinds;
@@ -53,7 +62,7 @@ void add_inspect(CLI::App& app) {
   };
   auto o = std::make_shared<Options>();
   CLI::App* verb = app.add_subcommand("inspect", "Show what a model, an adapter, a run or a file of tensors holds");
-  verb->add_option("path", o->path, "a directory of one of these, or a .safetensors or .bin file")->required();
+  verb->add_option("path", o->path, "a directory of one of these, or a .safetensors, .gguf or .bin file")->required();
   verb->add_option("--model", o->base, "an adapter's base, where it is not at the path the adapter names");
   verb->add_flag("--tensors", o->tensors, "also the tensors of a model or adapter (a file's are always shown)");
   verb->add_flag("--all", o->each, "tensors of every layer on a line of their own");
@@ -61,6 +70,10 @@ void add_inspect(CLI::App& app) {
     const app::Inspection found = app::inspect(o->path, o->base);
     std::printf("%s: %s\n", o->path.c_str(), found.kind.c_str());
     print_facts(found.facts);
+    if (!found.parts.empty()) {
+      std::printf("\n");
+      print_parts(found.parts);
+    }
     if (!found.tensors.empty() && (o->tensors || o->each || found.kind == "tensor file")) {
       std::printf("\n");
       print_tensors(found.tensors, o->each);

@@ -50,11 +50,38 @@ TEST(Inspect, AModelThatDoesNotFitItsConfig) {
   EXPECT_TRUE(has(other.out, "F32 5.44 k"));
 }
 
+TEST(Inspect, WhatMlxAndLlamaCppKeep) {
+  const std::string base = kGolden + "checkpoint", adapter = kGolden + "lora_basic/adapter";
+  const std::string mlx = scratch().file("inspect_mlx"), gguf = scratch().file("inspect.gguf");
+  ASSERT_EQ(run_molt("convert " + adapter + " --model " + base + " --to mlx --out " + mlx).code, 0);
+  ASSERT_EQ(run_molt("convert " + adapter + " --model " + base + " --to gguf --out " + gguf).code, 0);
+  const Ran of_mlx = run_molt("inspect " + mlx), of_gguf = run_molt("inspect " + gguf);
+  EXPECT_EQ(of_mlx.code, 0) << of_mlx.err;
+  EXPECT_TRUE(has(of_mlx.out, "inspect_mlx: mlx-lm adapter"));
+  EXPECT_TRUE(has(of_mlx.out, "rank: 4"));
+  EXPECT_TRUE(has(of_mlx.out, "lora_a (16, 4), lora_b (4, 64)"));
+  EXPECT_EQ(of_gguf.code, 0) << of_gguf.err;
+  EXPECT_TRUE(has(of_gguf.out, "inspect.gguf: GGUF adapter"));
+  EXPECT_TRUE(has(of_gguf.out, "blk.{0,1}.ssm_in.weight "));
+  EXPECT_TRUE(has(of_gguf.out, "lora_a (4, 16), lora_b (64, 4)"));
+  const std::string model = scratch().file("inspect_model.gguf");
+  ASSERT_EQ(run_molt("convert " + tiny_model() + " --to gguf --out " + model).code, 0);
+  const Ran of_model = run_molt("inspect " + model);
+  EXPECT_EQ(of_model.code, 0) << of_model.err;
+  EXPECT_TRUE(has(of_model.out, "inspect_model.gguf: GGUF model"));
+  EXPECT_TRUE(has(of_model.out, "[400 x string]"));
+  const Ran broken = run_molt("inspect " + scratch().write("broken.gguf", "GGUF and no more"));
+  EXPECT_EQ(broken.code, 2);
+  EXPECT_EQ(line_count(broken.err), 1) << broken.err;
+}
+
 TEST(Inspect, PeersAdapters) {
   const Ran ran = run_molt("inspect " + kGolden + "lora_basic/adapter --model " + kGolden + "checkpoint");
   EXPECT_EQ(ran.code, 0) << ran.err;
   EXPECT_TRUE(has(ran.out, "peft 0."));
-  EXPECT_TRUE(has(ran.out, "backbone.layers.{0,1}.mixer.in_proj\n"));
+  EXPECT_TRUE(has(ran.out, "backbone.layers.{0,1}.mixer.in_proj "));
+  EXPECT_TRUE(has(ran.out, "lora_A.weight (4, 16), lora_B.weight (64, 4)"));  // each of two
+  EXPECT_TRUE(has(ran.out, "640 "));                                          // 2 · 4 · (16 + 64)
   // r (in + out) with r = 4: in_proj 16 + 64, x_proj 32 + 9, dt_proj 1 + 32, in two layers.
   EXPECT_TRUE(has(ran.out, "lora: 6 sites in 2 of 2 layers, 1,232 trainable"));
   EXPECT_TRUE(has(ran.out, "dt_proj's part has no effect there"));
