@@ -134,7 +134,7 @@ train::MethodResult method_result(const Variant& v, const Json& result) {
     train::add_metrics(report, train::read_metrics(v.directory + "/metrics.jsonl"));
     out.train_loss = report.train_loss;
     if (!report.eval_loss.empty()) out.eval_loss_curve = report.eval_loss[0].points;
-    out.link = slug(v.name) + "/report.html";
+    out.link = fs::path(v.directory).filename().string() + "/report.html";
   }
   return out;
 }
@@ -150,27 +150,33 @@ train::MethodResult read_result(const Variant& v) {
 
 }  // namespace
 
+std::optional<train::MethodResult> run_variant(const Variant& v, const TrainRunOptions& options) {
+  if (is_done(v)) {
+    if (options.sink) options.sink(v.name + ": finished before\n");
+    return read_result(v);
+  }
+  if (options.sink) options.sink(v.name + "\n");
+  trim_memory();
+  reset_process_peak();
+  if (v.plain) {
+    judge_plain(v);
+  } else {
+    TrainRunOptions run = options;
+    run.resume = true;
+    if (!run_training(v.recipe, run).finished) return std::nullopt;
+  }
+  return read_result(v);
+}
+
 CompareResult run_comparison(const std::string& recipe, const std::vector<std::string>& overrides,
                              const std::vector<std::string>& only, const TrainRunOptions& options) {
   CompareResult result;
   std::string output_dir;
   const std::vector<Variant> variants = read_variants(recipe, overrides, only, output_dir);
   for (const Variant& v : variants) {
-    if (is_done(v)) {
-      if (options.sink) options.sink(v.name + ": finished before\n");
-    } else {
-      if (options.sink) options.sink(v.name + "\n");
-      trim_memory();
-      reset_process_peak();
-      if (v.plain) {
-        judge_plain(v);
-      } else {
-        TrainRunOptions run = options;
-        run.resume = true;
-        if (!run_training(v.recipe, run).finished) return result;
-      }
-    }
-    result.report.methods.push_back(read_result(v));
+    const std::optional<train::MethodResult> done = run_variant(v, options);
+    if (!done) return result;
+    result.report.methods.push_back(*done);
   }
   result.finished = true;
   train::ComparisonReport& report = result.report;

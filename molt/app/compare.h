@@ -3,6 +3,7 @@
 // interrupted comparison goes on where it was.
 #pragma once
 
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -21,6 +22,10 @@ struct Variant {
 /// name that is none.
 std::vector<Variant> read_variants(const std::string& recipe, const std::vector<std::string>& overrides,
                                    const std::vector<std::string>& only, std::string& output_dir);
+
+/// Runs a variant, going on where it was stopped, or takes the result of when it was run before. Nothing where it is
+/// stopped again. Throws UsageError where its directory holds another recipe's.
+std::optional<train::MethodResult> run_variant(const Variant& variant, const TrainRunOptions& options);
 
 struct CompareResult {
   bool finished = false;

@@ -98,6 +98,7 @@ int run(int argc, char** argv) {
   constexpr AddVerb kVerbs[] = {
       add_train,      //
       add_compare,    //
+      add_search,     //
       add_eval,       //
       add_generate,   //
       add_inspect,    //

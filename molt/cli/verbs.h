@@ -16,6 +16,7 @@ void watch_interrupts();
 
 void add_train(CLI::App& app);
 void add_compare(CLI::App& app);
+void add_search(CLI::App& app);
 void add_eval(CLI::App& app);
 void add_generate(CLI::App& app);
 void add_merge(CLI::App& app);
