@@ -41,7 +41,8 @@ std::vector<Variant> read_variants(const std::string& path, const std::vector<st
   std::vector<Variant> variants;
   std::vector<std::string> names;
   for (const YamlNode& entry : root.child("compare").items()) {
-    if (!entry.is_map() || !entry.has("name") || !entry.has("method"))
+    const std::string trained = entry.is_map() && entry.has("methods") ? "methods" : "method";
+    if (!entry.is_map() || !entry.has("name") || !entry.has(trained))
       usage_error(entry.where(), ": expected a variant with name and method");
     Variant v;
     v.name = entry.child("name").scalar();
@@ -51,11 +52,12 @@ std::vector<Variant> read_variants(const std::string& path, const std::vector<st
                   ", as another variant is; give it a name that differs in letters or digits");
     YamlNode recipe = root.copy();
     recipe.erase("compare");
+    recipe.erase("methods");
     for (const std::string& key : entry.keys()) {
-      if (key != "name") recipe.set(key, entry.child(key));
+      if (key != "name") recipe.set(key == trained ? "method" : key, entry.child(key));
     }
     recipe.set("output_dir", YamlNode::parse("\"" + v.directory + "\"", path));
-    v.plain = entry.child("method").is_scalar() && entry.child("method").scalar() == "none";
+    v.plain = entry.child(trained).is_scalar() && entry.child(trained).scalar() == "none";
     if (v.plain) recipe.erase("method");
     v.recipe = Recipe::from(recipe, slug(v.name));
     names.push_back(v.name);

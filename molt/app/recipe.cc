@@ -56,6 +56,12 @@ Recipe Recipe::read(const std::string& path, const std::vector<std::string>& ove
 }
 
 Recipe Recipe::from(YamlNode root, const std::string& name) {
+  if (root.has("methods")) {
+    if (root.has("method"))
+      usage_error(root.where(), ": method and methods are both given; they mean the same, keep one");
+    root.set("method", root.child("methods"));
+    root.erase("methods");
+  }
   Recipe recipe;
   YamlReader reader(root);
   recipe.visit(reader);

@@ -43,7 +43,8 @@ std::string reference_page() {
       "A recipe is a YAML file. On the command line `KEY=VALUE` replaces a value, with dots for what lies deeper:\n"
       "`learning_rate=1e-3 data.limit=100 method.lora.r=4`. A key that is not here is an error. `method:` is a name, "
       "a\n"
-      "map from name to options, or a list of either; its options are under [methods](#methods).\n\n"
+      "map from name to options, or a list of either (`methods:` is the same); options are under "
+      "[methods](#methods).\n\n"
       "## The run\n\n";
   const OptionList recipe = options_of(Recipe()), training = options_of(train::TrainConfig());
   const auto is_training = [&](const Option& o) {

@@ -1,6 +1,8 @@
 // docs/reference.md is what the program would write, and says what the structs say.
 #include "molt/app/reference.h"
 
+#include "molt/app/recipe.h"
+
 #include <gtest/gtest.h>
 
 #include "molt/app/methods.h"
@@ -41,6 +43,19 @@ TEST(Reference, OptionsAsResolvedCanBeReadAgain) {
 TEST(Reference, OptionsThatAreNoMapAreRefused) {
   EXPECT_THROW(read_methods(YamlNode::parse("{lora: 8}", "test")), UsageError);
   EXPECT_EQ(read_methods(YamlNode::parse("{sdt: }", "test")).size(), 1u);
+}
+
+TEST(Recipe, MethodAndMethodsAreOneKey) {
+  const auto names = [](const char* yaml) {
+    std::vector<std::string> result;
+    for (const MethodEntry& entry : Recipe::from(YamlNode::parse(yaml, "test"), "test").methods)
+      result.push_back(entry.name);
+    return result;
+  };
+  const std::vector<std::string> both = {"lora", "sdt"};
+  EXPECT_EQ(names("{model: m, method: [{lora: {r: 4}}, sdt]}"), both);
+  EXPECT_EQ(names("{model: m, methods: [{lora: {r: 4}}, sdt]}"), both);
+  EXPECT_THROW(names("{model: m, method: lora, methods: [sdt]}"), UsageError);
 }
 
 }  // namespace
