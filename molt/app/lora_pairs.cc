@@ -76,6 +76,7 @@ LoraPairs pairs_of(const LoadedAdapter& adapter, const models::LoadedModel& base
       if (const auto* lora = dynamic_cast<const peft::LoraAdapter*>(edit.get())) {
         add_parts(*lora, form, parts[id]);
       } else {  // DoRA's: the whole site's, as the method files it
+        MOLT_CHECK(dynamic_cast<const peft::DoraMagnitude*>(edit.get()), "lora has an edit that convert does not know");
         if (state.empty()) state = method->state();
         const std::string key =
             io::peft_key(base.model->sites().all()[static_cast<size_t>(id)].path, "lora_magnitude_vector");
