@@ -1,10 +1,12 @@
 // A whole training step at the shape of a real model, with random weights made in memory: tokens per second, peak
 // memory, where the time goes, and how fast the same parts run alone in the same process.
-//   train_bench [--shape mamba-130m] [--method lora|lora-out-x|sdt|full|prompt|decode] [--precision bf16|f32]
-//   [--segment 512]
-//               [--batch 1] [--threads 2] [--labelled 1.0] [--steps 5] [--recompute] [--no-ceilings] [--json]
+//   train_bench [--shape mamba-130m] [--method lora|lora-out-x|sdt|full|prompt|decode|'{ia3: {}}'] [--precision
+//   bf16|f32]
+//               [--segment 512] [--batch 1] [--threads 2] [--labelled 1.0] [--steps 5] [--recompute] [--no-ceilings]
+//               [--json]
 // prompt reads --batch segments and computes the logits of their last tokens; decode continues each by one token a
-// step. Rates are given twice: by wall time, and by processor time over threads, which other programs disturb less.
+// step; a map is taken as a recipe's method. Rates are given twice: by wall time, and by processor time over threads,
+// which other programs disturb less.
 #include <CLI/CLI.hpp>
 #include <algorithm>
 #include <chrono>
@@ -17,6 +19,7 @@
 #include <string>
 #include <vector>
 
+#include "molt/app/methods.h"
 #include "molt/autograd/op_times.h"
 #include "molt/base/json.h"
 #include "molt/base/rng.h"
@@ -128,8 +131,10 @@ std::vector<std::unique_ptr<nn::Method>> methods_of(const Options& o) {
     return methods;
   } else if (o.method == "full") {
     methods.push_back(std::make_unique<peft::Full>());
+  } else if (!o.method.empty() && o.method[0] == '{') {
+    return app::make_methods(app::read_methods(app::YamlNode::parse(o.method, "--method")), 1, Dtype::kF32);
   } else {
-    usage_error("--method: lora, lora-out-x, sdt, full, prompt or decode, got ", o.method);
+    usage_error("--method: lora, lora-out-x, sdt, full, prompt, decode or a map such as '{ia3: {}}', got ", o.method);
   }
   return methods;
 }
@@ -147,24 +152,6 @@ class Run {
     for (const auto& m : methods_) m->declare(model.sites(), model.parameters());
     for (nn::Parameter& p : model.parameters()) p.set(weights_for(p), precision_, !methods_.empty());
     for (const auto& m : methods_) m->attach(model.sites());
-    bind();
-    for (const auto& m : methods_) {
-      if (m->phases().size() < 2) continue;
-      // SDT's selection looks at how far the warm-up moved A_log.
-      for (const auto& [site, edit] : edits_.all()) {
-        for (const nn::Trainable& t : edit->trainables()) {
-          if (ends_with(t.name, "A_log.sdt_warmup")) {
-            Tensor moved = t.var.value();
-            for (int64_t i = 0; i < moved.numel(); ++i)
-              moved.data<float>()[i] = static_cast<float>(i * 37 % 101) * 1e-4f;
-          }
-        }
-      }
-      for (const auto& each : methods_) each->begin_phase(1);
-      bind();
-      break;
-    }
-    trim_memory();
     const int64_t tokens = o.segment * o.batch,
                   every = std::max<int64_t>(1, std::llround(1 / std::max(o.labelled, 1e-6)));
     for (int64_t s = 0; s < o.batch; ++s) segments_.append(o.segment);
@@ -173,6 +160,10 @@ class Run {
       labels_.push_back(o.labelled > 0 && t % every == 0 ? static_cast<int32_t>(t * 104729 % model.plan().vocabulary)
                                                          : -100);
     }
+    for (const auto& m : methods_) observe(*m);
+    bind();
+    for (const auto& m : methods_) last_phase(*m);
+    trim_memory();
   }
 
   double step() { return methods_.empty() ? inference() : training(); }
@@ -186,6 +177,36 @@ class Run {
   const Segments& segments() const { return segments_; }
 
  private:
+  /// Shows a method that looks at data before it trains the segments of the bench.
+  void observe(nn::Method& m) {
+    if (m.observed_batches() == 0) return;
+    const NoGrad no_grad;
+    nn::EditSet looking;
+    m.observe(looking);
+    model.hidden({.segments = &segments_, .edits = &looking, .labels = &labels_}, ids_);
+    m.observed();
+  }
+
+  /// Brings methods with phases to the last one, in which they stay longest.
+  void last_phase(nn::Method& m) {
+    const int phases = static_cast<int>(m.phases().size());
+    for (int phase = 1; phase < phases; ++phase) {
+      // SDT's selection looks at how far the warm-up moved A_log; others see one step.
+      bool moved = false;
+      for (const auto& [site, edit] : edits_.all())
+        for (const nn::Trainable& t : edit->trainables()) {
+          if (!ends_with(t.name, "A_log.sdt_warmup")) continue;
+          moved = true;
+          Tensor change = t.var.value();
+          for (int64_t i = 0; i < change.numel(); ++i)
+            change.data<float>()[i] = static_cast<float>(i * 37 % 101) * 1e-4f;
+        }
+      if (!moved) training();
+      for (const auto& each : methods_) each->begin_phase(phase);
+      bind();
+    }
+  }
+
   double inference() {
     const NoGrad no_grad;
     nn::Context c;
@@ -212,12 +233,13 @@ class Run {
 
   double training() {
     nn::Context c;
-    c.segments = &segments_, c.edits = &edits_, c.training = true, c.seed = 1, c.step = step_++;
-    c.recompute = o_.recompute;
+    c.segments = &segments_, c.edits = &edits_, c.training = true, c.seed = 1, c.recompute = o_.recompute;
+    c.step = step_, c.phase_step = static_cast<int64_t>(step_++), c.phase_steps = kPhaseSteps;
     const nn::LossSum part = model.loss(c, model.hidden(c, ids_), labels_);
     backward(part.sum);
     const TimedOp timed("optimizer", false);
     const double scale = 1 / static_cast<double>(part.count);
+    for (const auto& m : methods_) m->before_step({c.phase_step, kPhaseSteps, scale});
     const double norm = optim::grad_norm(optimizer_->parameters()) * scale;
     optimizer_->step(1e-4, scale * optim::clip_scale(norm, 1.0));
     for (const auto& m : methods_) m->after_step();
@@ -235,6 +257,7 @@ class Run {
     optimizer_ = std::make_unique<optim::AdamW>(std::move(parameters), optim::AdamWConfig{});
   }
 
+  static constexpr int64_t kPhaseSteps = 1000;
   Options o_;
   nn::Precision precision_;
 
