@@ -9,6 +9,7 @@
 #include "molt/eval/generate.h"
 #include "molt/nn/mixed_edits.h"
 #include "tests/cases/golden.h"
+#include "tests/cases/moved_adapter.h"
 
 namespace molt {
 namespace {
@@ -34,26 +35,7 @@ class Adapters : public ::testing::Test {
 
   /// An adapter moved well away from nothing, saved under a name.
   std::string saved(const std::string& name, const std::string& yaml, uint64_t seed = 1) {
-    models::LoadedModel base = open_base();
-    auto methods = app::make_methods(app::read_methods(app::YamlNode::parse(yaml, "test")), seed, Dtype::kF32);
-    for (const auto& m : methods) m->declare(base.model->sites(), base.model->parameters());
-    models::load_weights(base);
-    nn::EditSet edits;
-    std::vector<nn::Method*> list;
-    for (const auto& m : methods) {
-      m->attach(base.model->sites());
-      m->bind(edits);
-      list.push_back(m.get());
-    }
-    for (const auto& [site, edit] : edits.all()) {
-      for (const nn::Trainable& t : edit->trainables()) {
-        float* values = t.var.value().data<float>();
-        for (int64_t i = 0; i < t.var.value().numel(); ++i)
-          values[i] += 0.15f * static_cast<float>((i * 5 + static_cast<int64_t>(seed)) % 7 - 3);
-      }
-    }
-    for (const auto& m : methods) m->after_step();
-    app::save_adapter((dir_ / name).string(), list, base, kBase);
+    testing::MovedAdapter(open_base(), yaml, 0.15f, seed, 5).save((dir_ / name).string(), kBase);
     return (dir_ / name).string();
   }
   std::string refusal(const std::vector<std::string>& texts) {

@@ -7,6 +7,7 @@
 #include "molt/app/methods.h"
 #include "molt/base/file.h"
 #include "tests/cases/golden.h"
+#include "tests/cases/moved_adapter.h"
 
 namespace molt {
 namespace {
@@ -87,31 +88,16 @@ class OwnAdapter : public ::testing::Test {
 
   /// Methods on a golden base, moved a little away from nothing, and saved.
   std::string saved(const std::string& model, const std::string& yaml, Tensor* logits = nullptr) {
-    models::LoadedModel base = models::open_model(checkpoint_of(model), testing::all_in(Dtype::kF32));
-    auto methods = app::make_methods(app::read_methods(app::YamlNode::parse(yaml, "test")), 1, Dtype::kF32);
-    for (const auto& m : methods) m->declare(base.model->sites(), base.model->parameters());
-    models::load_weights(base);
-    nn::EditSet edits;
-    std::vector<nn::Method*> list;
-    for (const auto& m : methods) {
-      m->attach(base.model->sites());
-      m->bind(edits);
-      list.push_back(m.get());
-    }
-    for (const auto& [site, edit] : edits.all()) {
-      for (const nn::Trainable& t : edit->trainables()) {
-        float* values = t.var.value().data<float>();
-        for (int64_t i = 0; i < t.var.value().numel(); ++i) values[i] += 0.01f * static_cast<float>(i % 7 - 3);
-      }
-    }
+    testing::MovedAdapter moved(models::open_model(checkpoint_of(model), testing::all_in(Dtype::kF32)), yaml, 0.01f);
     if (logits) {
       const GoldenStream stream{io::SafetensorsFile(golden_dir(model) + "/golden.safetensors")};
       const NoGrad no_grad;
-      const nn::Context c{.segments = &stream.segments, .edits = &edits};
-      *logits = base.model->logits(c, base.model->hidden(c, stream.ids), stream.rows).value();
+      const nn::Context c{.segments = &stream.segments, .edits = &moved.edits};
+      const nn::LanguageModel& language = *moved.base.model;
+      *logits = language.logits(c, language.hidden(c, stream.ids), stream.rows).value();
     }
     const std::string directory = (dir_ / "adapter").string();
-    app::save_adapter(directory, list, base, checkpoint_of(model));
+    moved.save(directory, checkpoint_of(model));
     return directory;
   }
   void write(const std::string& name, const std::string& text) { std::ofstream(dir_ / "adapter" / name) << text; }

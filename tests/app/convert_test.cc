@@ -11,6 +11,7 @@
 #include "molt/base/file.h"
 #include "molt/io/gguf.h"
 #include "tests/cases/golden.h"
+#include "tests/cases/moved_adapter.h"
 
 namespace molt {
 namespace {
@@ -62,25 +63,8 @@ class Convert : public ::testing::Test {
   /// A LoRA of Molt's own on tied_small, by its YAML.
   std::string saved(const std::string& yaml, Tensor* adapted = nullptr) {
     const std::string model = "tied_small";
-    models::LoadedModel base = models::open_model(checkpoint_of(model), testing::all_in(Dtype::kF32));
-    auto methods = app::make_methods(app::read_methods(app::YamlNode::parse(yaml, "test")), 1, Dtype::kF32);
-    for (const auto& m : methods) m->declare(base.model->sites(), base.model->parameters());
-    models::load_weights(base);
-    nn::EditSet edits;
-    std::vector<nn::Method*> list;
-    for (const auto& m : methods) {
-      m->attach(base.model->sites());
-      m->bind(edits);
-      list.push_back(m.get());
-    }
-    for (const auto& [site, edit] : edits.all()) {
-      for (const nn::Trainable& t : edit->trainables()) {
-        float* values = t.var.value().data<float>();
-        for (int64_t i = 0; i < t.var.value().numel(); ++i) values[i] += 0.02f * static_cast<float>(i % 7 - 3);
-      }
-    }
-    for (const auto& m : methods) m->after_step();
-    app::save_adapter(out("own"), list, base, checkpoint_of(model));
+    testing::MovedAdapter(models::open_model(checkpoint_of(model), testing::all_in(Dtype::kF32)), yaml, 0.02f)
+        .save(out("own"), checkpoint_of(model));
     if (adapted) *adapted = logits(model, out("own"));
     return out("own");
   }
