@@ -70,21 +70,22 @@ HWY_INLINE hn::Vec<D> reciprocal(D d, hn::Vec<D> v) {
   return hn::Div(hn::Set(d, hn::TFromD<D>(1)), v);
 }
 
-/// The smaller or the larger of a limit and v; NaN stays NaN.
+/// The smaller or the larger of a limit and v; NaN stays NaN: x86 returns the second of two where either is NaN, Arm
+/// the one that is none.
 template <class D>
 HWY_INLINE hn::Vec<D> at_most(D d, hn::TFromD<D> limit, hn::Vec<D> v) {
-#if HWY_TARGET == HWY_SCALAR
-  return hn::IfThenElse(hn::Gt(v, hn::Set(d, limit)), hn::Set(d, limit), v);
+#if HWY_ARCH_X86 && HWY_TARGET != HWY_SCALAR
+  return hn::Min(hn::Set(d, limit), v);
 #else
-  return hn::Min(hn::Set(d, limit), v);  // in this order: x86 returns the second of two where either is NaN
+  return hn::IfThenElse(hn::Gt(v, hn::Set(d, limit)), hn::Set(d, limit), v);
 #endif
 }
 template <class D>
 HWY_INLINE hn::Vec<D> at_least(D d, hn::TFromD<D> limit, hn::Vec<D> v) {
-#if HWY_TARGET == HWY_SCALAR
-  return hn::IfThenElse(hn::Lt(v, hn::Set(d, limit)), hn::Set(d, limit), v);
-#else
+#if HWY_ARCH_X86 && HWY_TARGET != HWY_SCALAR
   return hn::Max(hn::Set(d, limit), v);
+#else
+  return hn::IfThenElse(hn::Lt(v, hn::Set(d, limit)), hn::Set(d, limit), v);
 #endif
 }
 
