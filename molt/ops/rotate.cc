@@ -2,8 +2,10 @@
 
 #include <algorithm>
 #include <cmath>
+#include <type_traits>
 #include <vector>
 
+#include "molt/device/cpu/parallel.h"
 #include "molt/ops/products.h"
 
 namespace molt::ops {
@@ -82,15 +84,74 @@ std::vector<Square> horner(const Square& q, int64_t K, int64_t terms) {
   return h;
 }
 
+constexpr int64_t kGrain = 64;  // rotations that are worth a thread
+
+/// Blocks up to this width are multiplied here: there are hundreds of them, and a call of a product for each would cost
+/// more than the product.
+constexpr int64_t kNarrow = 16;
+
+/// f(width), a constant that the compiler sees where the width is a usual one; 0 stands for any other.
+template <class F>
+void with_width(int64_t K, const F& f) {
+  if (K == 2) return f(std::integral_constant<int64_t, 2>());
+  if (K == 4) return f(std::integral_constant<int64_t, 4>());
+  if (K == 8) return f(std::integral_constant<int64_t, 8>());
+  if (K == 12) return f(std::integral_constant<int64_t, 12>());
+  if (K == 16) return f(std::integral_constant<int64_t, 16>());
+  f(std::integral_constant<int64_t, 0>());
+}
+
+/// Row by row, each through all blocks. `transposed`: R[b, c, k] in the place of R[b, k, c].
+template <class T, int64_t kWidth>
+void narrow_product(const Tensor& x, const Tensor& R, bool transposed, const GradOut& to) {
+  const int64_t K = kWidth > 0 ? kWidth : R.dim(2), blocks = x.cols() / K, step = R.dim(0) == 1 ? 0 : K * K;
+  const T* matrices = R.data<T>();
+  std::vector<T> turned;
+  if (transposed) {
+    turned.resize(static_cast<size_t>(R.numel()));
+    for (int64_t i = 0; i < R.numel(); ++i)
+      turned[static_cast<size_t>(i / (K * K) * K * K + i % K * K + i / K % K)] = matrices[i];
+    matrices = turned.data();
+  }
+  parallel_for(x.rows(), 8, [&](int64_t t) {
+    const T* from = x.data<T>() + t * x.ld();
+    T* out = to.tensor.data<T>() + t * to.tensor.ld();
+    const T* r = matrices;
+    for (int64_t b = 0; b < blocks; ++b, from += K, out += K, r += step) {
+      T sum[kNarrow] = {};
+      for (int64_t k = 0; k < K; ++k) {
+        for (int64_t c = 0; c < K; ++c) sum[c] += from[k] * r[k * K + c];
+      }
+      for (int64_t c = 0; c < K; ++c) out[c] = to.accumulate ? out[c] + sum[c] : sum[c];
+    }
+  });
+}
+
+/// dR[b, k, c] = Σ_t x[t, b·K + k] · dy[t, b·K + c], dR (blocks, K, K).
+template <class T, int64_t kWidth>
+void narrow_gradient(const Tensor& x, const Tensor& dy, const Tensor& dR) {
+  const int64_t K = kWidth > 0 ? kWidth : dR.dim(2);
+  parallel_ranges(dR.dim(0), 16, [&](int64_t begin, int64_t end) {
+    for (int64_t t = 0; t < x.rows(); ++t) {
+      const T *from = x.data<T>() + t * x.ld() + begin * K, *g = dy.data<T>() + t * dy.ld() + begin * K;
+      T* sum = dR.data<T>() + begin * K * K;
+      for (int64_t b = begin; b < end; ++b, from += K, g += K, sum += K * K) {
+        for (int64_t k = 0; k < K; ++k) {
+          for (int64_t c = 0; c < K; ++c) sum[k * K + c] += from[k] * g[c];
+        }
+      }
+    }
+  });
+}
+
 }  // namespace
 
 Tensor Cayley::forward(const Needs& needs, const Tensor& v_in) {
   const int64_t K = size, B = v_in.rows(), n = K * (K - 1) / 2;
   MOLT_CHECK(v_in.cols() == n && terms >= 0 && terms != 1, "cayley: ", shape_str(v_in.shape()), " for blocks of ", K);
   const std::vector<double> values = v_in.values();
-  std::vector<double> out;
-  out.reserve(static_cast<size_t>(B * K * K));
-  for (int64_t b = 0; b < B; ++b) {
+  std::vector<double> out(static_cast<size_t>(B * K * K));
+  parallel_for(B, kGrain, [&](int64_t b) {
     const Square q = skew(values.data() + b * n, K);
     Square r;
     if (terms > 0) {
@@ -100,8 +161,8 @@ Tensor Cayley::forward(const Needs& needs, const Tensor& v_in) {
       add(plus, q), add(minus, q, -1);
       r = product(inverse(plus, K), false, minus, false, K);
     }
-    out.insert(out.end(), r.begin(), r.end());
-  }
+    std::copy(r.begin(), r.end(), out.begin() + b * K * K);
+  });
   if (needs.any()) v = v_in;
   return Tensor::from(out, {B, K, K}).to(v_in.dtype());
 }
@@ -109,8 +170,8 @@ Tensor Cayley::forward(const Needs& needs, const Tensor& v_in) {
 void Cayley::backward(const Tensor& dR, Grads& d) const {
   const int64_t K = size, B = v.rows(), n = K * (K - 1) / 2;
   const std::vector<double> values = v.values(), grads = dR.values();
-  std::vector<double> out;
-  for (int64_t b = 0; b < B; ++b) {
+  std::vector<double> out(static_cast<size_t>(B * n));
+  parallel_for(B, kGrain, [&](int64_t b) {
     const Square q = skew(values.data() + b * n, K);
     Square dq(q.size(), 0), g(grads.begin() + b * K * K, grads.begin() + (b + 1) * K * K);
     if (terms > 0) {
@@ -125,12 +186,27 @@ void Cayley::backward(const Tensor& dR, Grads& d) const {
       const Square m = inverse(plus, K);
       add(dq, product(product(m, true, g, false, K), false, m, true, K), -2);
     }
+    double* to = out.data() + b * n;
     for (int64_t i = 0; i < K; ++i) {
       for (int64_t j = i + 1; j < K; ++j)
-        out.push_back(dq[static_cast<size_t>(i * K + j)] - dq[static_cast<size_t>(j * K + i)]);
+        *to++ = dq[static_cast<size_t>(i * K + j)] - dq[static_cast<size_t>(j * K + i)];
     }
-  }
+  });
   d.give(0, Tensor::from(out, v.shape()).to(v.dtype()));
+}
+
+void multiply_blocks(const Tensor& x, const Tensor& R, bool transposed, const GradOut& to) {
+  const int64_t K = R.dim(2), blocks = x.cols() / K;
+  if (K > kNarrow) {
+    for (int64_t b = 0; b < blocks; ++b) {
+      const Tensor r = R.row_range(R.dim(0) == 1 ? 0 : b, 1).reshape({K, K});
+      multiply(false, transposed, 1, x.col_range(b * K, K), r, {to.tensor.col_range(b * K, K), to.accumulate});
+    }
+    return;
+  }
+  with_compute_type(x.dtype(), [&](auto tag) {
+    with_width(K, [&](auto width) { narrow_product<decltype(tag), decltype(width)::value>(x, R, transposed, to); });
+  });
 }
 
 Tensor BlockRotate::forward(const Needs& needs, const Tensor& x_in, const Tensor& R_in) {
@@ -138,10 +214,7 @@ Tensor BlockRotate::forward(const Needs& needs, const Tensor& x_in, const Tensor
   MOLT_CHECK(R_in.dim(1) == K && blocks * K == x_in.cols() && (R_in.dim(0) == blocks || R_in.dim(0) == 1),
              "block_rotate: R ", shape_str(R_in.shape()), ", x ", shape_str(x_in.shape()));
   const Tensor y = x_in.like({x_in.rows(), x_in.cols()});
-  for (int64_t b = 0; b < blocks; ++b) {
-    const Tensor r = R_in.row_range(R_in.dim(0) == 1 ? 0 : b, 1).reshape({K, K});
-    multiply(false, false, 1, x_in.col_range(b * K, K), r, {y.col_range(b * K, K), false});
-  }
+  multiply_blocks(x_in, R_in, false, {y, false});
   if (needs.any()) {
     R = R_in;
     if (needs.wants(1)) x = x_in;
@@ -151,20 +224,25 @@ Tensor BlockRotate::forward(const Needs& needs, const Tensor& x_in, const Tensor
 
 void BlockRotate::backward(const Tensor& dy, Grads& d) const {
   const int64_t K = R.dim(2), blocks = dy.cols() / K;
-  const bool shared = R.dim(0) == 1;
   if (d.wants(1)) {
-    const Tensor dR = Tensor::zeros(R.shape(), R.dtype());
-    for (int64_t b = 0; b < blocks; ++b)
-      multiply(true, false, 1, x.col_range(b * K, K), dy.col_range(b * K, K),
-               {dR.row_range(shared ? 0 : b, 1).reshape({K, K}), true});
+    Tensor dR = Tensor::zeros({blocks, K, K}, R.dtype());
+    if (K > kNarrow) {
+      for (int64_t b = 0; b < blocks; ++b)
+        multiply(true, false, 1, x.col_range(b * K, K), dy.col_range(b * K, K),
+                 {dR.row_range(b, 1).reshape({K, K}), false});
+    } else {
+      with_compute_type(dy.dtype(), [&](auto tag) {
+        with_width(K, [&](auto width) { narrow_gradient<decltype(tag), decltype(width)::value>(x, dy, dR); });
+      });
+    }
+    if (R.dim(0) == 1) {
+      const Tensor sum = Tensor::empty({K * K}, R.dtype());
+      sum_rows(dR.reshape({blocks, K * K}), {sum, false});
+      dR = sum.reshape(R.shape());
+    }
     d.give(1, dR);
   }
-  if (d.wants(0)) {
-    const GradOut dx = d.out(0);
-    for (int64_t b = 0; b < blocks; ++b)
-      multiply(false, true, 1, dy.col_range(b * K, K), R.row_range(shared ? 0 : b, 1).reshape({K, K}),
-               {dx.tensor.col_range(b * K, K), dx.accumulate});
-  }
+  if (d.wants(0)) multiply_blocks(dy, R, true, d.out(0));
 }
 
 }  // namespace molt::ops

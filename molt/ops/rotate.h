@@ -21,6 +21,10 @@ struct Cayley {
 
 inline Var cayley(const Var& v, int64_t size, int64_t terms) { return record(Cayley{size, terms}, v); }
 
+/// to[t, b·K + c] = Σ_k x[t, b·K + k] · R[b, k, c], or R[b, c, k] where `transposed`. x (T, B·K), R (B, K, K), or
+/// (1, K, K) for all blocks, both of one type to compute in; `to` may not be x's memory.
+void multiply_blocks(const Tensor& x, const Tensor& R, bool transposed, const GradOut& to);
+
 /// out[t, b·K + c] = Σ_k x[t, b·K + k] · R[b, k, c]. Inputs: x (T, B·K), R (B, K, K), or (1, K, K) for all blocks.
 struct BlockRotate {
   static constexpr const char* kName = "block_rotate";

@@ -5,9 +5,9 @@
 
 #include "molt/base/error.h"
 #include "molt/ops/permute_columns.h"
-#include "molt/ops/products.h"
 #include "molt/ops/rotate.h"
 #include "molt/ops/skew_entries.h"
+#include "molt/peft/kept_value.h"
 #include "molt/peft/output_scale.h"
 
 namespace molt::peft {
@@ -44,17 +44,18 @@ class ButterflyEdit final : public TargetEdit {
       usage_error("target_modules: ", target.label(),
                   " is a slice; boft rotates the input, which belongs to the whole");
     std::tie(blocks_, size_) = blocks_of(target, c);
+    kept_.resize(static_cast<size_t>(factors_));
     all_ = Tensor::zeros({factors_ * blocks_, size_, size_}, dtype);
     for (int64_t i = 0; i < factors_; ++i) {
       matrices_.push_back(Var::leaf(all_.row_range(i * blocks_, blocks_)));
       orders_.push_back(std::make_shared<const std::vector<int64_t>>(butterfly_order(target.site->shape[1], size_, i)));
     }
   }
-  Var change_input(const nn::EditContext&, const Var& x) const override {
+  Var change_input(const nn::EditContext& e, const Var& x) const override {
     Var y = x;
     for (size_t i = matrices_.size(); i-- > 0;) {
       y = moved(y, i, true);  // (x P)[order[j]] = x[j], and back behind the blocks
-      y = ops::block_rotate(y, rotations(i));
+      y = ops::block_rotate(y, kept_[i].get(e, [&] { return rotations(i); }));
       y = moved(y, i, false);
     }
     return y;
@@ -67,16 +68,20 @@ class ButterflyEdit final : public TargetEdit {
       const Tensor R = rotations(i).value().to(weight.dtype());
       w = moved(Var(w), i, true).value();
       const Tensor out = w.like(w.shape());
-      for (int64_t b = 0; b < blocks_; ++b)
-        ops::multiply(false, true, 1, w.col_range(b * size_, size_), R.row_range(b, 1).reshape({size_, size_}),
-                      {out.col_range(b * size_, size_), false});
+      ops::multiply_blocks(w, R, true, {out, false});
       w = moved(Var(out), i, false).value();
     }
     Tensor to = weight;
     to.copy_from(w);
   }
   Stage merge_stage() const override { return Stage::kInput; }
-  void reset() override { all_.fill(0); }
+  void refresh() override {
+    for (KeptValue& kept : kept_) kept.changed();
+  }
+  void reset() override {
+    all_.fill(0);
+    refresh();
+  }
   std::vector<nn::Trainable> trainables() const override {
     std::vector<nn::Trainable> all;
     for (size_t i = 0; i < matrices_.size(); ++i) all.push_back({name_of(str("boft_R.", i)), matrices_[i]});
@@ -97,6 +102,7 @@ class ButterflyEdit final : public TargetEdit {
   Tensor all_;                 // (factors · blocks, K, K): what `matrices_` are rows of
   std::vector<Var> matrices_;  // per factor
   std::vector<ops::Order> orders_;
+  std::vector<KeptValue> kept_;  // rotations
 };
 
 }  // namespace

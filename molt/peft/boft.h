@@ -25,8 +25,9 @@ struct BoftConfig {
 };
 
 /// y = s ∘ (W x') + b, x' = x M_{n−1} … M_0 (rows), M_i = P_i diag(R_i1, R_i2, …) P_iᵀ, each R_ij the Cayley transform
-/// of a matrix's skew-symmetric part; P_i brings together the blocks of width K that stand 2^i apart, by halves. All
-/// matrices start at 0, s at 1. Count: n · I · K + O per target (PEFT's, of which n · I (K − 1) / 2 + O matter).
+/// of a matrix's skew-symmetric part; P_i brings together halves of the blocks of width K that stand 2^(i − 1) apart
+/// (P_0 = 1). All matrices start at 0, s at 1. Count: n · I · K + O per target (PEFT's, of which n · I (K − 1) / 2 + O
+/// matter).
 class Boft final : public EditMethod<BoftConfig> {
  public:
   Boft(Config config, uint64_t seed, Dtype dtype);
@@ -36,7 +37,7 @@ class Boft final : public EditMethod<BoftConfig> {
   Json peft_config() const override;
 };
 
-/// Which column of the input stands at which place for factor i: P_i of blocks of width K over n inputs.
+/// P_i of blocks of width K over n inputs: at which place each column stands for factor i.
 std::vector<int64_t> butterfly_order(int64_t n, int64_t block_size, int64_t factor);
 
 }  // namespace molt::peft

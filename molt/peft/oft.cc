@@ -1,9 +1,9 @@
 #include "molt/peft/oft.h"
 
 #include "molt/base/error.h"
-#include "molt/ops/products.h"
 #include "molt/ops/rotate.h"
 #include "molt/peft/block_width.h"
+#include "molt/peft/kept_value.h"
 
 namespace molt::peft {
 namespace {
@@ -18,18 +18,15 @@ class Rotation final : public TargetEdit {
     size_ = c.r > 0 ? I / nearest_divisor(I, c.r) : nearest_divisor(I, c.oft_block_size);
     v_ = Var::leaf(Tensor::zeros({c.block_share ? 1 : I / size_, size_ * (size_ - 1) / 2}, dtype));
   }
-  Var change_input(const nn::EditContext&, const Var& x) const override {
-    return ops::block_rotate(x, ops::cayley(v_, size_, terms_));
+  Var change_input(const nn::EditContext& e, const Var& x) const override {
+    return ops::block_rotate(x, kept_.get(e, [&] { return ops::cayley(v_, size_, terms_); }));
   }
+  void refresh() override { kept_.changed(); }
   // x' = Σ_k x_k R[k, ·], so W x' = (W Rᵀ) x in each block of columns.
   void merge(const nn::Site&, const Tensor& weight) const override {
     const NoGrad no_grad;
     const Tensor R = ops::cayley(v_, size_, terms_).value().to(weight.dtype());
-    for (int64_t b = 0; b < weight.cols() / size_; ++b) {
-      const Tensor block = weight.col_range(b * size_, size_).clone();
-      ops::multiply(false, true, 1, block, R.row_range(R.dim(0) == 1 ? 0 : b, 1).reshape({size_, size_}),
-                    {weight.col_range(b * size_, size_), false});
-    }
+    ops::multiply_blocks(weight.clone(), R, true, {weight, false});
   }
   Stage merge_stage() const override { return Stage::kInput; }
   std::vector<nn::Trainable> trainables() const override { return {{name_of("oft_R"), v_}}; }
@@ -38,6 +35,7 @@ class Rotation final : public TargetEdit {
  private:
   int64_t size_ = 0, terms_;
   Var v_;
+  KeptValue kept_;  // the blocks of Rot
 };
 
 }  // namespace

@@ -33,11 +33,7 @@ class BlockTransform final : public TargetEdit {
   void merge(const nn::Site&, const Tensor& weight) const override {
     const NoGrad no_grad;
     const Tensor D = ops::add_param(Var(identity_), R_).value().to(weight.dtype());
-    for (int64_t b = 0; b < D.dim(0); ++b) {
-      const Tensor block = weight.col_range(b * size_, size_).clone();
-      ops::multiply(false, true, 1, block, D.row_range(b, 1).reshape({size_, size_}),
-                    {weight.col_range(b * size_, size_), false});
-    }
+    ops::multiply_blocks(weight.clone(), D, true, {weight, false});
   }
   Stage merge_stage() const override { return Stage::kInput; }
   std::vector<nn::Trainable> trainables() const override { return {{name_of("prodial_R"), R_}}; }

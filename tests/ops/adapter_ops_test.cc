@@ -173,6 +173,30 @@ TEST(Rotate, BlocksAndGradients) {
     check_gradients({x, r}, [](const Vars& in) { return Vars{ops::block_rotate(in[0], in[1])}; });
 }
 
+// Widths that are multiplied in different ways, the other way around as well, and on top of what is there.
+TEST(Rotate, BlocksOfAllWidths) {
+  for (const int64_t K : {1, 2, 3, 4, 8, 12, 16, 17, 20}) {
+    const Tensor x = random_tensor({3, 2 * K}, 1), R = random_tensor({2, K, K}, 2), one = random_tensor({1, K, K}, 3);
+    for (const Tensor& r : {R, one}) {
+      for (const bool transposed : {false, true}) {
+        const Tensor start = random_tensor({3, 2 * K}, 4), y = start.clone();
+        ops::multiply_blocks(x, r, transposed, {y, true});
+        const std::vector<double> m = r.values();
+        for (int64_t t = 0; t < 3; ++t) {
+          for (int64_t j = 0; j < 2 * K; ++j) {
+            const int64_t c = j % K, first = r.dim(0) == 1 ? 0 : j / K * K * K;
+            double sum = at(start, t, j);
+            for (int64_t k = 0; k < K; ++k)
+              sum += at(x, t, j / K * K + k) * m[static_cast<size_t>(first + (transposed ? c * K + k : k * K + c))];
+            EXPECT_NEAR(at(y, t, j), sum, 1e-13) << K;
+          }
+        }
+      }
+      check_gradients({x, r}, [](const Vars& in) { return Vars{ops::block_rotate(in[0], in[1])}; });
+    }
+  }
+}
+
 TEST(TokenRows, ValuesAndGradients) {
   const Tensor y = random_tensor({4, 3}, 1), A = random_tensor({2, 6}, 2), B = random_tensor({3, 2}, 3);
   const std::vector<int32_t> ids{5, 0, 5, 2};
