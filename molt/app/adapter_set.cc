@@ -110,6 +110,7 @@ size_t AdapterSet::find(const std::string& name, const std::string& where) const
     if (adapters_[i].spec.name == name) return i;
     if (!adapters_[i].spec.name.empty()) names.push_back(adapters_[i].spec.name);
   }
+  if (names.empty()) usage_error(where, ": no adapter is called '", name, "'; name it with --adapter ", name, "=DIR");
   names.push_back("none");
   usage_error(where, ": no adapter is called '", name, "'; there is ", nearest(name, names, 4));
 }

@@ -9,7 +9,7 @@ namespace molt::app {
 struct ConvertOptions {
   std::string input;  ///< an adapter of PEFT, Molt, mlx-lm or llama.cpp, or a checkpoint's directory
   std::string to;     ///< peft | mlx | gguf
-  std::string out;    ///< a new directory, or for gguf a new file
+  std::string out;    ///< a new or empty directory, or for gguf a new file
   std::string model;  ///< the base; or empty: the one the adapter names
   std::string dtype;  ///< of a checkpoint's matrices in GGUF: "" (as they are), f32, f16, bf16
 };

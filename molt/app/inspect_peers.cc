@@ -50,7 +50,9 @@ Inspection inspect_mlx_adapter(const std::string& directory) {
   const Json parameters = config.value("lora_parameters", Json::object());
   found.facts.emplace_back("Method",
                            str(kind, " {", options_text(parameters.is_object() ? parameters : Json::object()), "}"));
-  if (config.contains("num_layers")) found.facts.emplace_back("Layers", "the last " + word(config["num_layers"]));
+  if (config.contains("num_layers"))  // -1: mlx-lm's word for every layer
+    found.facts.emplace_back("Layers",
+                             config["num_layers"] == -1 ? "all" : str("the last ", word(config["num_layers"])));
   found.facts.emplace_back("Base", config.contains("model") ? word(config["model"]) : "not named");
   found.parts = parts_of(found.tensors);
   add_sizes(found, directory);

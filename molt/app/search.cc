@@ -57,6 +57,15 @@ std::string value_text(const YamlNode& value) {
   return "[" + text + "]";
 }
 
+/// Throws UsageError for a setting that the search itself has in hand: what is trained, where trials are written, and
+/// what they are judged by, without which their scores could not be compared.
+void check_free(const std::string& key, const YamlNode& node) {
+  for (const char* taken : {"method", "output_dir", "compare", "evaluation", "data.test", "data.validation"}) {
+    if (key.rfind(taken, 0) == 0 || key == "data")
+      usage_error(node.where(), ": '", key, "' is the same for every trial; it cannot be tried");
+  }
+}
+
 std::vector<Knob> read_knobs(const YamlNode& node) {
   std::vector<Knob> knobs;
   if (!node.has("try")) return knobs;
@@ -83,12 +92,14 @@ class Search {
     only_keys(search, {"methods", "try"});
     output_dir_ =
         root_.has("output_dir") ? root_.child("output_dir").scalar() : "runs/" + fs::path(path).stem().string();
-    root_.erase("search");
-    root_.erase("compare");
+    if (fs::exists(output_dir_) && !fs::is_directory(output_dir_))
+      usage_error("output_dir: ", output_dir_, " is a file; expected a directory, or one to be made");
+    for (const char* key : {"search", "compare", "method", "methods"}) root_.erase(key);
     if (!search.child("methods").is_list()) usage_error(search.child("methods").where(), ": expected a list");
     for (const YamlNode& item : search.child("methods").items()) candidates_.push_back(read(item));
     if (candidates_.empty()) usage_error(search.child("methods").where(), ": names no candidate");
     knobs_ = read_knobs(search);
+    for (const Knob& knob : knobs_) check_free(knob.key, search.child("try").child(knob.key));
     check();
     const Recipe recipe = Recipe::from(recipe_of({{0}, {}}, output_dir_, true), "search");
     if (recipe.data.validation.empty() && recipe.data.validation_split == 0)
@@ -111,15 +122,16 @@ class Search {
 
  private:
   Candidate read(const YamlNode& item) {
-    if (!item.is_map() || !item.has("name") || !item.has("method"))
+    const char* const trained = item.is_map() && item.has("methods") ? "methods" : "method";
+    if (!item.is_map() || !item.has("name") || !item.has(trained))
       usage_error(item.where(), ": expected a candidate with name and method");
-    only_keys(item, {"name", "method", "try"});
+    only_keys(item, {"name", trained, "try"});
     Candidate c;
     c.name = item.child("name").scalar();
     for (const Candidate& other : candidates_) {
       if (other.name == c.name) usage_error(item.where(), ": '", c.name, "' is named twice");
     }
-    for (const MethodEntry& entry : read_methods(item.child("method")))
+    for (const MethodEntry& entry : read_methods(item.child(trained)))
       c.methods.push_back({{entry.name, resolved_options(entry)}});
     c.knobs = read_knobs(item);
     for (const Knob& knob : c.knobs) {
@@ -220,6 +232,7 @@ class Search {
   }
 
   void fail(const std::string& name, const std::string& why) {
+    if (options_.sink) options_.sink(str(name, ": failed: ", why, "\n"));
     train::MethodResult failed;
     failed.name = name;
     failed.failure = why;

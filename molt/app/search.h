@@ -20,7 +20,8 @@ struct SearchResult {
 };
 
 /// Throws UsageError for a recipe without `search:` or validation data, and before anything runs where a candidate or a
-/// setting to try is none.
+/// setting to try cannot be read. What only the model can tell (a target that matches nothing) is found by the trial:
+/// an error for a candidate alone, else a failed trial.
 SearchResult run_search(const std::string& recipe, const std::vector<std::string>& overrides,
                         const TrainRunOptions& options);
 

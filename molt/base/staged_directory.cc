@@ -23,7 +23,14 @@ std::string without_slash(const std::string& path) {
 void require_free_place(const std::string& path, bool directory) {
   std::error_code error;
   if (path.empty()) usage_error("--out: expected a path, found none");
-  if (!fs::exists(fs::symlink_status(path, error))) return;
+  if (!fs::exists(fs::symlink_status(path, error))) {
+    if (directory) return;
+    if (!fs::path(path).has_filename()) usage_error(path, ": expected the name of a new file, found a directory's");
+    const fs::path parent = fs::path(path).parent_path();
+    if (!parent.empty() && !fs::is_directory(parent, error))
+      usage_error(path, ": there is no directory ", parent.string(), " to write it to; make that first");
+    return;
+  }
   if (directory && fs::is_directory(path, error) && fs::is_empty(path, error)) return;
   usage_error(
       path, ": is there already",

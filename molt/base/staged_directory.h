@@ -6,7 +6,7 @@
 namespace molt {
 
 /// Throws UsageError unless nothing is at `path`, or (where `directory`) an empty directory: nothing is overwritten
-/// silently.
+/// silently. A file's directory must be there: only whole directories are made.
 void require_free_place(const std::string& path, bool directory);
 
 class StagedDirectory {

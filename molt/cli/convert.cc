@@ -17,7 +17,7 @@ void add_convert(CLI::App& app) {
                    "an adapter (directory of Molt, PEFT or mlx-lm, or a .gguf file), or a checkpoint's directory")
       ->required();
   verb->add_option("--to", o->to, "peft | mlx | gguf")->required();
-  verb->add_option("--out", o->out, "what to write: a new directory, or for gguf a new file")->required();
+  verb->add_option("--out", o->out, "what to write: a new or empty directory, or for gguf a new file")->required();
   verb->add_option("--model", o->model, "directory of the adapter's base (default: the one the adapter names)");
   verb->add_option("--dtype", o->dtype,
                    "of a checkpoint's matrices in GGUF: f32 | f16 | bf16 (default: each as it is in the checkpoint)");

@@ -12,8 +12,9 @@ void add_merge(CLI::App& app) {
   auto o = std::make_shared<app::MergeOptions>();
   CLI::App* verb = app.add_subcommand("merge", "Fold an adapter into its base: a plain checkpoint that any tool reads");
   verb->add_option("--model", o->model, "directory of the base checkpoint (default: the one the adapter names)");
-  verb->add_option("--adapter", o->adapter, "the adapter: DIR, or a weighted sum of LoRAs, DIR:0.5+DIR:0.5")
-      ->required();
+  refuse_empty_adapter(
+      *verb->add_option("--adapter", o->adapter, "the adapter: DIR, or a weighted sum of LoRAs, DIR:0.5+DIR:0.5")
+           ->required());
   verb->add_option("--out", o->out, "what to write: a new or empty directory, or for gguf a new file")->required();
   verb->add_option("--dtype", o->dtype, "f32 | bf16, in GGUF also f16 (default: each tensor as it is in the base)");
   verb->add_option("--format", o->format, "safetensors: Hugging Face's layout | gguf: one file for llama.cpp")

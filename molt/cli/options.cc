@@ -1,6 +1,14 @@
 #include "molt/cli/options.h"
 
+#include "molt/base/error.h"
+
 namespace molt::cli {
+
+void refuse_empty_adapter(CLI::Option& option) {
+  option.each([](const std::string& text) {
+    if (text.empty()) usage_error("--adapter: expected a directory, found none");
+  });
+}
 
 void add_machine_options(CLI::App& verb, app::Workspace::Options& options) {
   verb.add_option("--tokenizer", options.tokenizer, "directory or file of a tokenizer.json (default: the model's)");
@@ -17,8 +25,8 @@ void add_model_options(CLI::App& verb, app::Workspace::Options& options, bool se
             "an adapter to use on it: DIR, a weighted sum of LoRAs (DIR:0.5+DIR:0.5), or several, NAME=DIR each")
         ->allow_extra_args(false);
   } else {
-    verb.add_option("--adapter", options.adapter,
-                    "an adapter to use on it: DIR, or a weighted sum of LoRAs, DIR:0.5+DIR:0.5");
+    refuse_empty_adapter(*verb.add_option("--adapter", options.adapter,
+                                          "an adapter to use on it: DIR, or a weighted sum of LoRAs, DIR:0.5+DIR:0.5"));
   }
   add_machine_options(verb, options);
 }

@@ -26,6 +26,9 @@ class OptionAdder {
 /// --tokenizer, --base-dtype, --compute and --threads.
 void add_machine_options(CLI::App& verb, app::Workspace::Options& options);
 
+/// An empty --adapter is a script's unset variable; without it the base alone would be used, silently.
+void refuse_empty_adapter(CLI::Option& option);
+
 /// --model and --adapter besides; with `several`, --adapter NAME=DIR may be given several times.
 void add_model_options(CLI::App& verb, app::Workspace::Options& options, bool several = false);
 

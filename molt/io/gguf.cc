@@ -79,7 +79,7 @@ class GgufFile::Cursor {
   /// A count of things of which each takes at least `least` bytes of what is left.
   uint64_t count(uint64_t least, const char* what) {
     const uint64_t n = integer(8, what);
-    if (n > left() / least) refuse(what, " is ", n, ", but only ", left(), " bytes are left");
+    if (n > left() / least) refuse(what, " is ", n, ", but only ", left(), " bytes are left; download it again");
     return n;
   }
   std::string text(const char* what) {

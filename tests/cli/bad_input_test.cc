@@ -136,6 +136,26 @@ const Case kCases[] = {
      "merge --model $GOLDEN/mamba/tied_small/checkpoint --adapter "
      "$GOLDEN/mamba/tied_small/lora_embeddings/adapter --out @/new",
      "embeddings"},
+    {"AdapterWithoutTensors", "cp -r run/adapter a && rm a/adapter_model.safetensors",
+     "generate --model @/base --adapter @/a --prompt x", "adapter_model.safetensors"},
+    {"AdapterOfEmptyName", "", "generate --model @/base --adapter '' --prompt x", "--adapter"},
+    {"AdapterOfEmptyNameToEval", "", "eval --model @/base --adapter '' --data @/data.jsonl", "--adapter"},
+    {"AdapterNameTwice", "", "generate --model @/base --adapter a=@/run/adapter --adapter a=@/run/adapter --prompt x",
+     "two are called 'a'"},
+    {"SecondAdapterWithoutName", "",
+     "generate --model @/base --adapter a=@/run/adapter --adapter @/run/adapter --prompt x", "give each a name"},
+    {"AdapterWeightIsNoNumber", "", "generate --model @/base --adapter @/run/adapter:half --prompt x", ":half"},
+    {"AdapterWeightIsNotFinite", "", "generate --model @/base --adapter @/run/adapter:nan --prompt x", "finite weight"},
+    {"SumWithAMissingAdapter", "", "eval --model @/base --adapter @/run/adapter+@/nowhere --data @/data.jsonl",
+     "nowhere"},
+    {"UseOfAnUnknownName", "", "generate --model @/base --adapter a=@/run/adapter --use b --prompt x", "there is a"},
+    {"UseOfANameWhereNoneIs", "", "generate --model @/base --adapter @/run/adapter --use b --prompt x",
+     "--adapter b=DIR"},
+    {"UseWithoutAdapter", "", "generate --model @/base --use b --prompt x", "none was given"},
+    {"PromptForAnUnknownAdapter", "echo '{\"prompt\": \"x\", \"adapter\": \"b\"}' > p.jsonl",
+     "generate --model @/base --adapter a=@/run/adapter --prompts @/p.jsonl", "p.jsonl:1"},
+    {"PromptWhoseAdapterIsNoName", "echo '{\"prompt\": \"x\", \"adapter\": 3}' > p.jsonl",
+     "generate --model @/base --adapter a=@/run/adapter --prompts @/p.jsonl", "p.jsonl:1"},
     // molt generate
     {"NothingToGenerateFrom", "", "generate --model @/base", "--prompt"},
     {"GenerateWithoutModel", "", "generate --prompt x", "--model"},
@@ -161,6 +181,11 @@ const Case kCases[] = {
     {"MergeToUnknownDtype", "", "merge --model @/base --adapter @/run/adapter --out @/new --dtype int3", "bf16"},
     {"MergeOfATiedHead", "", "merge --model @/base --adapter @/headrun/adapter --out @/new", "lm_head"},
     {"MergeToUnknownFormat", "", "merge --model @/base --adapter @/run/adapter --out @/new --format onnx", "gguf"},
+    {"MergeOfNoAdapter", "", "merge --model @/base --adapter '' --out @/new", "--adapter"},
+    {"MergeToUnknownGgufDtype", "", "merge --model @/base --adapter @/run/adapter --out @/n --format gguf --dtype q8",
+     "f16"},
+    {"MergeToGgufNowhere", "", "merge --model @/base --adapter @/run/adapter --out @/nowhere/n --format gguf",
+     "nowhere"},
     {"MergeOntoAFile", "", "merge --model @/base --adapter @/run/adapter --out @/good.yaml --format gguf", "good.yaml"},
     // molt convert
     {"ConvertToUnknown", "", "convert @/run/adapter --to onnx --out @/new", "peft"},
@@ -171,6 +196,32 @@ const Case kCases[] = {
     {"ConvertText", "", "convert @/good.yaml --to peft --model @/base --out @/new", "not a GGUF file"},
     {"ConvertWithoutBase", "", "convert @/good.yaml --to peft --out @/new", "--model"},
     {"ConvertATiedHead", "", "convert @/headrun/adapter --to gguf --out @/new", "tied"},
+    {"ConvertOntoADirectory", "", "convert @/run/adapter --to mlx --out @/tok", "is there already"},
+    {"ConvertIntoADirectoryThatIsNot", "", "convert @/run/adapter --to gguf --out @/nowhere/new.gguf", "nowhere"},
+    {"ConvertToADirectorysName", "", "convert @/run/adapter --to gguf --out @/new/", "file"},
+    {"ConvertToUnknownDtype", "", "convert @/base --to gguf --out @/new --dtype q8", "bf16"},
+    {"ConvertHalfAnAdapter", "cp -r run/adapter a && rm a/adapter_model.safetensors",
+     "convert @/a --to mlx --out @/new", "adapter_model.safetensors"},
+    {"ConvertOnAnotherBase", "", "convert @/run/adapter --to mlx --model @/other --out @/new", "another base"},
+    {"ConvertMlxWithoutConfig", "mkdir a && cp run/adapter/adapter_model.safetensors a/adapters.safetensors",
+     "convert @/a --to peft --model @/base --out @/new", "adapter_config.json"},
+    {"ConvertMlxOfOtherTensors",
+     "mkdir a && cp run/adapter/adapter_model.safetensors a/adapters.safetensors && "
+     "echo '{\"lora_parameters\": {\"scale\": 1}}' > a/adapter_config.json",
+     "convert @/a --to peft --model @/base --out @/new", "no part of a LoRA pair"},
+    {"ConvertGgufCutShort", "printf 'GGUF\\3\\0\\0\\0\\1\\0\\0\\0\\0\\0\\0\\0\\1\\0\\0\\0' > a.gguf",
+     "convert @/a.gguf --to peft --model @/base --out @/new", "a.gguf"},
+    {"ConvertGgufWithALyingCount",
+     "printf 'GGUF\\3\\0\\0\\0\\0\\0\\0\\0\\0\\0\\0\\377\\1\\0\\0\\0\\0\\0\\0\\0' > a.gguf",
+     "convert @/a.gguf --to peft --model @/base --out @/new", "the number of tensors"},
+    {"InspectGgufCutShort", "printf 'GGUF\\3\\0\\0' > a.gguf", "inspect @/a.gguf", "a.gguf"},
+    // molt search
+    {"SearchWithoutSearch", "", "search @/good.yaml", "search is missing"},
+    {"SearchInAFile", "", "search @/search.yaml output_dir=@/good.yaml", "good.yaml"},
+    {"SearchTriesItsMetric", "", "search @/search.yaml 'search.try={evaluation.metric: [loss]}'", "evaluation.metric"},
+    {"SearchTriesItsDirectory", "", "search @/search.yaml 'search.try={output_dir: [a]}'", "output_dir"},
+    {"SearchTriesItsMethod", "", "search @/search.yaml 'search.try={method: [full]}'", "method"},
+    {"SearchWithMethodTwice", "", "search @/search.yaml search.methods.0.methods=lora", "unknown key"},
     // molt tokenizer
     {"TextMissing", "", "tokenizer @/nowhere.txt --out @/new", "nowhere.txt"},
     {"VocabularyTooSmall", "", "tokenizer @/text.txt --out @/new --vocabulary 10", "10"},
@@ -201,6 +252,9 @@ class BadInput : public ::testing::TestWithParam<Case> {
     write("good.yaml",
           "model: @/base\noutput_dir: @/new\ndata: {train: @/data.jsonl}\n"
           "method: {lora: {r: 2, target_modules: [in_proj]}}\nmax_steps: 2\n");
+    write("search.yaml",
+          "model: @/base\noutput_dir: @/new\ndata: {train: @/data.jsonl, validation: @/data.jsonl}\nmax_steps: 1\n"
+          "search: {methods: [{name: a, method: {lora: {r: 2, target_modules: [in_proj]}}}]}\n");
     works("tokenizer @/text.txt --out @/tok --vocabulary 280");
     works("tokenizer @/bigtext.txt --out @/bigtok --vocabulary 900");
     works("train @/scratch.yaml");
