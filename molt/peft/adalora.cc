@@ -106,6 +106,13 @@ class TripletEdit final : public TargetEdit {
     });
   }
 
+  void reset() override {
+    std::fill_n(kept.data<int64_t>(), kept.numel(), int64_t{1});
+    for (const auto* smoothed : {&importance, &uncertainty})
+      for (const Tensor& t : *smoothed) std::fill_n(t.data<double>(), t.numel(), 0.0);
+    grads.clear();
+  }
+
   Var A, B, E;
   Tensor kept;                                  ///< (R) i64
   std::vector<Tensor> importance, uncertainty;  ///< of A, B, E; f64

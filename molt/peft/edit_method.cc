@@ -42,6 +42,19 @@ void load_edits(const std::vector<std::shared_ptr<TargetEdit>>& edits,
   }
 }
 
+void restore_edits(const std::vector<std::shared_ptr<TargetEdit>>& edits,
+                   const std::vector<std::pair<std::string, Tensor>>& tensors) {
+  for (const auto& edit : edits) {
+    for (auto& [suffix, tensor] : edit->tensors()) {
+      const std::string key = io::peft_key(edit->module(), suffix);
+      const auto at = std::find_if(tensors.begin(), tensors.end(), [&](const auto& t) { return t.first == key; });
+      Tensor to = tensor;
+      if (at != tensors.end()) to.copy_from(at->second);
+    }
+    edit->refresh();
+  }
+}
+
 Json whole_modules(const std::vector<std::shared_ptr<TargetEdit>>& edits, const char* method) {
   Json modules = Json::array();
   for (const auto& edit : edits) {

@@ -23,7 +23,7 @@ class TargetEdit : public nn::Edit {
   virtual std::vector<std::pair<std::string, Tensor>> tensors() const;
   /// After the tensors changed, by the optimizer or by reading back.
   virtual void refresh() {}
-  /// Back to the initial values: a new phase of training begins.
+  /// A new phase of training begins: its tensors() have their initial values again, other state is to have them too.
   virtual void reset() {}
 
  protected:
@@ -36,6 +36,9 @@ std::vector<std::pair<std::string, Tensor>> edits_state(const std::vector<std::s
 /// The reverse. Throws UsageError for a tensor that is missing or of another shape.
 void load_edits(const std::vector<std::shared_ptr<TargetEdit>>& edits,
                 const std::vector<std::pair<std::string, Tensor>>& tensors);
+/// Gives tensors that have a value among these that value; the others stay.
+void restore_edits(const std::vector<std::shared_ptr<TargetEdit>>& edits,
+                   const std::vector<std::pair<std::string, Tensor>>& tensors);
 /// The tensor of a name, of this shape. Throws UsageError otherwise.
 Tensor stored_tensor(const std::vector<std::pair<std::string, Tensor>>& tensors, const std::string& key,
                      const Shape& shape);
@@ -54,6 +57,7 @@ class EditMethod : public Configured<C> {
   }
   void begin_phase(int phase) override {
     if (phase == 0) return;
+    restore_edits(edits_, start_);
     for (const auto& edit : edits_) edit->reset();
   }
   std::vector<std::pair<std::string, Tensor>> state() const override { return edits_state(edits_); }
@@ -75,6 +79,8 @@ class EditMethod : public Configured<C> {
              const std::vector<nn::SiteKind>& kinds, const Make& make) {
     const std::vector<nn::Target> found = resolve_targets(sites, targets, kinds);
     for (const nn::Target& target : found) edits_.push_back(make(target));
+    start_ = edits_state(edits_);
+    for (auto& [name, tensor] : start_) tensor = tensor.clone();
     coverage_ = peft::coverage(sites, found);
   }
 
@@ -82,6 +88,9 @@ class EditMethod : public Configured<C> {
   Dtype dtype_;
   std::string coverage_;
   std::vector<std::shared_ptr<TargetEdit>> edits_;
+
+ private:
+  std::vector<std::pair<std::string, Tensor>> start_;  // the edits' tensors as they began
 };
 
 }  // namespace molt::peft

@@ -147,6 +147,22 @@ TEST_P(MethodLaws, StateReadBackIsTheSameModel) {
   }
 }
 
+// Beside a method with a warm-up, what that phase taught the others is forgotten. Whole tensors of the base go on.
+TEST_P(MethodLaws, ALaterPhaseBeginsAnew) {
+  TunedModel tuned(GetParam().model, Dtype::kF64, GetParam().methods);
+  for (const nn::Method* method : tuned.methods())
+    if (method->phases().size() > 1 || !method->base_trainables().empty()) return;
+  std::vector<std::vector<double>> start;
+  for (const nn::Trainable& t : tuned.trainables()) start.push_back(t.var.value().values());
+  const Tensor logits = tuned.logits(stream);
+  disturb(tuned, 1);
+  tuned.begin_phase(1);
+  const auto again = tuned.trainables();
+  ASSERT_EQ(again.size(), start.size());
+  for (size_t i = 0; i < start.size(); ++i) EXPECT_EQ(again[i].var.value().values(), start[i]) << again[i].name;
+  EXPECT_EQ(tuned.logits(stream).values(), logits.values());
+}
+
 TEST_P(MethodLaws, IncompleteOrMisshapenStateIsRefusedByName) {
   const TunedModel tuned = begin(GetParam(), Dtype::kF32);
   for (size_t m = 0; m < tuned.method_count(); ++m) {
