@@ -70,23 +70,21 @@ HWY_INLINE hn::Vec<D> reciprocal(D d, hn::Vec<D> v) {
   return hn::Div(hn::Set(d, hn::TFromD<D>(1)), v);
 }
 
-/// The smaller or the larger of a limit and v; NaN stays NaN: x86 returns the second of two where either is NaN, Arm
-/// the one that is none.
+/// Whether the smaller or larger of a number and NaN is the number; x86 returns the second of the two.
+constexpr bool kDropsNaN = HWY_TARGET == HWY_SCALAR || HWY_TARGET == HWY_NEON;
+
+/// The smaller or the larger of a limit and v; NaN stays NaN.
 template <class D>
 HWY_INLINE hn::Vec<D> at_most(D d, hn::TFromD<D> limit, hn::Vec<D> v) {
-#if HWY_ARCH_X86 && HWY_TARGET != HWY_SCALAR
-  return hn::Min(hn::Set(d, limit), v);
-#else
-  return hn::IfThenElse(hn::Gt(v, hn::Set(d, limit)), hn::Set(d, limit), v);
-#endif
+  const auto most = hn::Set(d, limit);
+  if constexpr (kDropsNaN) return hn::IfThenElse(hn::Gt(v, most), most, v);
+  return hn::Min(most, v);
 }
 template <class D>
 HWY_INLINE hn::Vec<D> at_least(D d, hn::TFromD<D> limit, hn::Vec<D> v) {
-#if HWY_ARCH_X86 && HWY_TARGET != HWY_SCALAR
-  return hn::Max(hn::Set(d, limit), v);
-#else
-  return hn::IfThenElse(hn::Lt(v, hn::Set(d, limit)), hn::Set(d, limit), v);
-#endif
+  const auto least = hn::Set(d, limit);
+  if constexpr (kDropsNaN) return hn::IfThenElse(hn::Lt(v, least), least, v);
+  return hn::Max(least, v);
 }
 
 namespace detail {
