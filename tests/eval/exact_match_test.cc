@@ -64,6 +64,7 @@ TEST(ExactMatch, OneLineEndsAtTheFirstBreakAfterAWord) {
     }
   }
   EXPECT_GT(lines, 3);
+  EXPECT_GT(after_break, 0);  // breaks before the first word do not end an answer
 }
 
 }  // namespace
