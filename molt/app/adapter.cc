@@ -29,7 +29,8 @@ MethodEntry entry_of(const std::string& name, Json options, const std::string& w
 std::vector<std::string> peer_notes(const io::AdapterFiles& files) {
   const Json type = files.config.value("peft_type", Json());
   const std::string word = type.is_string() ? type.get<std::string>() : type.dump();
-  if (word.rfind("MOLT", 0) == 0) return {"peft has no method '" + word + "'; for other tools run `molt merge`"};
+  if (word.rfind("MOLT", 0) == 0)
+    return {"peft has no method '" + word + "'; for other tools try `molt merge`, which says if it cannot be merged"};
   const std::vector<std::string> known = peft_types();
   if (std::find(known.begin(), known.end(), word) == known.end()) return {};
   std::set<std::string> leaves;

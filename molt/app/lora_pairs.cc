@@ -15,7 +15,8 @@
 namespace molt::app {
 namespace {
 
-constexpr const char* kMergeInstead = "; fold it into its base instead: `molt merge` (--format gguf for llama.cpp)";
+constexpr const char* kMergeInstead =
+    "; try `molt merge` (--format gguf for llama.cpp), which says if it cannot be merged";
 
 /// Low-rank parts of one site, one after the other.
 struct Part {
