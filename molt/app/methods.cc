@@ -34,7 +34,7 @@ namespace {
 /// What the program knows of a method.
 struct MethodKind {
   std::string name, summary;
-  std::string peft_type;  ///< empty: PEFT has no such method
+  std::vector<std::string> peft_types;  ///< whose adapters it reads; empty: PEFT has no such method
   std::function<OptionList()> options;
   std::function<std::unique_ptr<nn::Method>(YamlReader&, uint64_t seed, Dtype)> make;
   std::function<void(YamlReader&, JsonWriter&)> resolve;
@@ -42,7 +42,7 @@ struct MethodKind {
 };
 
 /// A method class M: M::Config with kName, kSummary, visit(); made from (Config, seed, dtype) or less of it. One that
-/// PEFT has too brings kPeftType and from_peft().
+/// PEFT has too brings kPeftType and from_peft(), and kAlsoPeftType where it reads what another of PEFT's writes.
 template <class M>
 MethodKind kind() {
   using Config = typename M::Config;
@@ -69,7 +69,8 @@ MethodKind kind() {
     config.visit(writer);
   };
   if constexpr (requires { M::kPeftType; }) {
-    k.peft_type = M::kPeftType;
+    k.peft_types = {M::kPeftType};
+    if constexpr (requires { M::kAlsoPeftType; }) k.peft_types.push_back(M::kAlsoPeftType);
     k.from_peft = &M::from_peft;
   }
   return k;
@@ -182,16 +183,14 @@ std::vector<std::string> method_names() {
 
 std::vector<std::string> peft_types() {
   std::vector<std::string> types;
-  for (const MethodKind& k : kinds()) {
-    if (!k.peft_type.empty()) types.push_back(k.peft_type);
-  }
+  for (const MethodKind& k : kinds()) types.insert(types.end(), k.peft_types.begin(), k.peft_types.end());
   return types;
 }
 
 std::vector<peft::MethodOptions> entries_from_peft(const Json& config, const std::string& where) {
   const std::string type = peft::text_in(config, "peft_type", where, "nothing");
   for (const MethodKind& k : kinds()) {
-    if (k.from_peft && k.peft_type == type) return k.from_peft(config, where);
+    if (std::count(k.peft_types.begin(), k.peft_types.end(), type)) return k.from_peft(config, where);
   }
   std::string types;
   for (const std::string& t : peft_types()) types += (types.empty() ? "" : ", ") + t;

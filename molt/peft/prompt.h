@@ -27,6 +27,8 @@ struct PromptConfig {
 class PromptTuning final : public EditMethod<PromptConfig> {
  public:
   static constexpr const char* kPeftType = "PROMPT_TUNING";
+  /// P-tuning trains the rows through a network, and saves rows.
+  static constexpr const char* kAlsoPeftType = "P_TUNING";
   static std::vector<MethodOptions> from_peft(const Json& config, const std::string& where);
 
   PromptTuning(PromptConfig config, uint64_t seed, Dtype dtype);

@@ -50,7 +50,11 @@ METHODS = {
     "adalora": ("AdaLoraConfig", dict(init_r=3, target_r=1, tinit=2, tfinal=2, deltaT=2, total_step=STEPS, lora_alpha=5,
                                       target_modules=["in_proj", "x_proj"])),
     "trainable_tokens": ("TrainableTokensConfig", dict(token_indices=[3, 17, 5], target_modules=["embeddings"])),
+    # PEFT asks for a number of heads whatever the model; nothing reads it.
+    "prompt_tuning": ("PromptTuningConfig", dict(num_virtual_tokens=3, num_attention_heads=1)),
+    "p_tuning": ("PromptEncoderConfig", dict(num_virtual_tokens=3, num_attention_heads=1, encoder_hidden_size=8)),
 }
+PROMPTS = ("prompt_tuning", "p_tuning")
 # Ten inputs have no even number of blocks of even width.
 ONLY_HERE = {("untied_odd", "boft_butterfly"): dict(boft_n_butterfly_factor=1)}
 
@@ -74,15 +78,19 @@ def wrap(model, kind, settings):
 
 
 def shake(wrapped, seed, name):
-    """Moves every trainable away from its initial value."""
+    """Moves every trainable away from its initial value; prompts have none but torch's random numbers."""
     with torch.no_grad():
         for n, p in wrapped.named_parameters():
-            if p.requires_grad:
+            if p.requires_grad and name in PROMPTS:
+                p.copy_(cases.normal(seed, f"{name}.{n}", tuple(p.shape), 0.5))
+            elif p.requires_grad:
                 p.add_(cases.normal(seed, f"{name}.{n}", tuple(p.shape), 0.1))
 
 
 def rows_of(model, stream):
-    return torch.cat([model(input_ids=ids[None], use_cache=False).logits[0] for ids, _ in stream.segments()])
+    """Logits of the stream's rows: those of virtual tokens, which stand before them, are left out."""
+    rows = [(model(input_ids=ids[None], use_cache=False).logits[0], len(ids)) for ids, _ in stream.segments()]
+    return torch.cat([r[len(r) - length :] for r, length in rows])
 
 
 def penalty(model, stream):
@@ -117,18 +125,21 @@ def make(case, name, model, stream):
     wrapped = wrap(model, kind, settings)
     shake(wrapped, cases.CONFIGS[case]["seed"], name)
     lora_golden.save_adapter(directory / "adapter", wrapped)
+    if name == "p_tuning":  # what is saved are rows that no network makes any more: read them back as PEFT does
+        wrapped = peft.PeftModel.from_pretrained(copy.deepcopy(model), directory / "adapter", is_trainable=False).eval()
     count = sum(p.numel() for p in wrapped.parameters() if p.requires_grad)
     with peer_in_float64():
         wide = to_float64(copy.deepcopy(wrapped))
         with torch.no_grad():
             logits, plain = rows_of(wide, stream), rows_of(to_float64(copy.deepcopy(model)), stream)
-        losses = train(wide, name, stream)
+        losses = train(wide, name, stream) if count else []
     assert max_abs(logits, plain) > 1e-2, (name, max_abs(logits, plain))
     save_tensors(directory / "golden.safetensors", {"logits": logits})
     write_case_json(directory, {
         "case": f"{case}/{name}", "seed": cases.CONFIGS[case]["seed"], "settings": {"lr": 1e-2, **settings},
         "trainable": count, "losses_f64": losses})
-    print(f"  {case}/{name}: {count} trainable, change {max_abs(logits, plain):.2f}, {losses[0]:.5f} -> {losses[-1]:.5f}")
+    course = f"{losses[0]:.5f} -> {losses[-1]:.5f}" if losses else "not trained"
+    print(f"  {case}/{name}: {count} trainable, change {max_abs(logits, plain):.2f}, {course}")
 
 
 def main(argv):
