@@ -29,6 +29,19 @@ namespace {
 
 namespace fs = std::filesystem;
 
+/// Which validation data a run has, for its checkpoints; null without any.
+Json validation_identity(const data::Data& data) {
+  return data.validation ? Json(std::to_string(data.validation->fingerprint())) : Json();
+}
+
+/// Throws UsageError where a checkpoint was made with other validation data. `extra`: what the checkpoint keeps.
+void check_validation(const std::string& run_dir, const Json& extra, const data::Data& data) {
+  if (!extra.is_object() || !extra.contains("validation") || extra["validation"] == validation_identity(data)) return;
+  usage_error(run_dir,
+              ": cannot be resumed: the validation data differ from those the checkpoint was made with, so scores "
+              "before and after could not be compared; restore them or start a new run");
+}
+
 /// Throws UsageError naming the keys in which a run's recipe differs from the one it is to go on with.
 void check_recipe(const std::string& run_dir, const std::string& resolved) {
   const std::string path = run_dir + "/recipe.yaml";
@@ -135,9 +148,10 @@ TrainRunResult run_training(const Recipe& recipe, const TrainRunOptions& options
     record(r);
     progress.message(r.text);
   };
+  const Json validation = validation_identity(data);
   hooks.extra = [&] {
     log->sync();
-    return Json{{"log_bytes", log->size()}};
+    return Json{{"log_bytes", log->size()}, {"validation", validation}};
   };
   if (data.validation) {
     hooks.evaluate = [&](const nn::EditSet& edits) {
@@ -152,6 +166,7 @@ TrainRunResult run_training(const Recipe& recipe, const TrainRunOptions& options
   const std::string log_path = run.metrics();
   // Records of the checkpoint's own step that came after it will be written again.
   const Json& extra = trainer.extra();
+  if (done > 0) check_validation(run_dir, extra, data);
   const bool knows = extra.is_object() && extra.contains("log_bytes") && extra["log_bytes"].is_number_integer();
   const int64_t logged = knows ? extra["log_bytes"].get<int64_t>() : INT64_MAX;
   log.emplace(done > 0 ? train::MetricsLog::resume(log_path, done, logged) : train::MetricsLog::start(log_path));

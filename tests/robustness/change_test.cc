@@ -61,6 +61,35 @@ TEST_F(Change, DataThatWasCutShort) {
   refused({"data_copy.jsonl:"});
 }
 
+TEST_F(Change, ValidationDataThatChanged) {
+  place.shell("head -8 data.jsonl > half_valid.jsonl");
+  const std::string train =
+      "train @/good_copy.yaml output_dir=@/half2 data.validation_split=0 data.validation=@/half_valid.jsonl ";
+  place.works(train);
+  fs::remove_all(place / "half2/checkpoints/step-000000012");
+  const auto log = read_file(place / "half2/metrics.jsonl");
+  for (const char* change : {"sed -i '3s/\"completion\": \" /\"completion\": \" x/' half_valid.jsonl",
+                             "head -7 data.jsonl > half_valid.jsonl", "head -9 data.jsonl > half_valid.jsonl"}) {
+    SCOPED_TRACE(change);
+    place.shell(change);
+    expect_line(place.molt(train + "--resume"), 2, {"half2", "validation data"});
+    EXPECT_EQ(read_file(place / "half2/metrics.jsonl"), log);
+    place.shell("head -8 data.jsonl > half_valid.jsonl");
+  }
+  place.works(train + "--resume");
+  place.shell("rm half_valid.jsonl");
+}
+
+TEST_F(Change, ValidationPartOfTheDataThatChanged) {
+  // Whichever part of the file a line falls in, another text in it is noticed.
+  for (int line = 1; line <= 40; line += 3) {
+    SCOPED_TRACE(line);
+    place.shell(str("cp data.jsonl data_copy.jsonl && sed -i '", line,
+                    "s/\"completion\": \" /\"completion\": \" x/' data_copy.jsonl"));
+    refused({"half", "data"});
+  }
+}
+
 TEST_F(Change, BaseThatVanished) {
   place.shell("rm -r base_copy");
   refused({"base_copy"});
