@@ -6,6 +6,7 @@
 #   make asan        the tests under the address and undefined-behaviour sanitizers
 #   make torture     the long robustness tests: kills the program 200 times and resumes it, lines of 100 MB
 #   make fuzz        feeds every reader with mutated files, FUZZ_SECONDS=60 each (FUZZ=safetensors: only that one)
+#   make bad-inputs  runs every kind of bad input and writes down the line each gets, in docs/robustness.md
 #   make bench       builds the benches in build/bench/
 #   make arm         cross-compiles for 64-bit Arm and runs the tests under qemu (docs/building.md)
 #   make format      clang-format 14 on every source
@@ -18,7 +19,7 @@ SOURCES = $(shell find molt tests bench examples -name '*.h' -o -name '*.cc')
 CLANG_FORMAT ?= $(shell command -v clang-format-14 || echo clang-format)
 configure = cmake --log-level=WARNING --preset
 
-.PHONY: all quickstart test asan torture fuzz bench arm format check-format clean
+.PHONY: all quickstart test asan torture fuzz bad-inputs bench arm format check-format clean
 .NOTPARALLEL:
 
 all:
@@ -57,6 +58,12 @@ fuzz:
 	$(configure) fuzz -DMOLT_TESTS=ON $(CMAKE_FLAGS)
 	cmake --build build-fuzz --target fuzzers
 	scripts/fuzz.sh build-fuzz/tests/fuzz $(FUZZ_SECONDS) $(FUZZ)
+
+bad-inputs:
+	scripts/install-deps.sh test
+	$(configure) release -DMOLT_TESTS=ON $(CMAKE_FLAGS)
+	cmake --build build --target molt cli_test
+	MOLT_WRITE_LINES=1 build/tests/cli_test --gtest_filter='*BadInput*'
 
 bench:
 	scripts/install-deps.sh bench

@@ -9,6 +9,7 @@ shift 2
 [ $# -gt 0 ] || set -- $(cd "$programs" && ls | sed -n 's/_target$//p')
 root=$(cd "$(dirname "$0")/.." && pwd)
 failed=()
+export UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1  # what is undefined is a crash, not a line in the log
 for target in "$@"; do
   found=$programs/corpus/$target
   mkdir -p "$found"

@@ -135,7 +135,7 @@ class GgufFile::Cursor {
 
 GgufFile::GgufFile(const std::string& path) : file_(MappedFile::open(path)) {
   Cursor at(*file_);
-  if (at.left() < 24 || std::memcmp(file_->data(), kGgufMagic, sizeof kGgufMagic) != 0)
+  if (at.left() < sizeof kGgufMagic || std::memcmp(file_->data(), kGgufMagic, sizeof kGgufMagic) != 0)
     usage_error(path, ": not a GGUF file: it does not begin with GGUF");
   at.integer(4, "magic");
   const uint64_t version = at.integer(4, "version");

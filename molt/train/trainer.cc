@@ -174,12 +174,16 @@ struct Trainer::Impl {
 
   /// Names what went wrong, so that a user can act: the step, the tensor, what is kept.
   [[noreturn]] void stop_on_nan(const data::Position& at, double loss) {
+    if (std::isnan(loss)) loss = NAN;  // without a sign
+    system_error("training: step ", step + 1, ": ", what_is_not_finite(at, loss), " is not finite (loss ", loss,
+                 "); nothing was updated", what_is_kept());
+  }
+
+  /// The end of such a message.
+  std::string what_is_kept() const {
     const std::vector<int64_t> kept = run_dir ? run_dir->checkpoint_steps() : std::vector<int64_t>();
-    system_error(
-        "training: step ", step + 1, ": ", what_is_not_finite(at, loss), " is not finite (loss ", loss,
-        "); nothing was updated",
-        kept.empty() ? std::string() : str(", ", run_dir->path(), " keeps the checkpoint of step ", kept.back()),
-        "; try a lower learning_rate, more warmup_steps or compute: f32");
+    return str(kept.empty() ? std::string() : str(", ", run_dir->path(), " keeps the checkpoint of step ", kept.back()),
+               "; try a lower learning_rate, more warmup_steps or compute: f32");
   }
 
   nn::Context context() const {
@@ -274,6 +278,13 @@ struct Trainer::Impl {
       }
     }
     for (const auto& [name, t] : optimizer->state()) checkpoint.tensors.emplace_back("optimizer/" + name, t);
+    // A step whose gradients were sound can end in values that are not; the checkpoint before it must not go for them.
+    for (const auto& [name, t] : checkpoint.tensors) {
+      if (!io::all_finite(t))
+        system_error("training: step ", step, ": ", name.substr(name.find('/') + 1),
+                     " is not finite after the update (loss ", last_loss, "); no checkpoint was written",
+                     what_is_kept());
+    }
     write_checkpoint(*run_dir, checkpoint, config.save_total_limit);
   }
 

@@ -197,9 +197,27 @@ TEST(Start, AProcessKilledBeforeTheRunBeganLeavesAnEmptyDirectory) {
 
 TEST(Nan, StopsWithTheStepAndTheOpAndKeepsTheCheckpoint) {
   const Place& place = Place::the();
-  const Ran ran = place.molt(
-      "train @/good.yaml output_dir=@/nan learning_rate=1e38 lr_scheduler_type=constant save_steps=1 max_grad_norm=0");
-  expect_line(ran, 1, {"step ", "not finite", "learning_rate"});
+  const std::string train =
+      "train @/good.yaml output_dir=@/nan learning_rate=1e12 lr_scheduler_type=constant save_steps=1 max_grad_norm=0 ";
+  const Ran ran = place.molt(train);
+  expect_line(ran, 1,
+              {"step 2: what ", " gives in layer 0 is not finite", "keeps the checkpoint of step 1", "learning_rate"});
+  // What is kept can be gone on from, to the same end.
+  EXPECT_EQ(
+      names_below(place / "nan/checkpoints"),
+      (std::set<std::string>{"step-000000001", "step-000000001/state.json", "step-000000001/tensors.safetensors"}));
+  expect_line(place.molt(train + "--resume"), 1, {"step 2: what ", "keeps the checkpoint of step 1"});
+  place.shell("rm -rf nan");
+}
+
+TEST(Nan, InAnUpdateIsNotWrittenOverTheLastGoodCheckpoint) {
+  const Place& place = Place::the();
+  // The gradients of the first step are sound; its update is not.
+  expect_line(
+      place.molt("train @/good.yaml output_dir=@/nan learning_rate=1e38 lr_scheduler_type=constant save_steps=1"), 1,
+      {"step 1: ", "in_proj.lora_A", "not finite after the update", "no checkpoint was written"});
+  EXPECT_TRUE(names_below(place / "nan/checkpoints").empty());
+  EXPECT_FALSE(fs::exists(place / "nan/adapter"));
   place.shell("rm -rf nan");
 }
 
