@@ -57,6 +57,7 @@ std::string base_of(const ConvertOptions& o, Form form) {
 /// Whether a method's values can be had only with the base's weights at hand.
 bool needs_weights(const LoadedAdapter& adapter) {
   for (const nn::Method* method : adapter.methods()) {
+    if (!method->base_trainables().empty()) return true;
     const Json config = method->config_json();
     const std::string init = config.value("init_lora_weights", std::string());
     if (config.value("use_dora", false) || init.rfind("pissa", 0) == 0 || init == "olora") return true;

@@ -10,6 +10,7 @@
 #include "molt/io/adapter.h"
 #include "molt/io/finite.h"
 #include "molt/peft/configured.h"
+#include "molt/peft/foldable.h"
 #include "molt/peft/lora_adapter.h"
 
 namespace molt::app {
@@ -45,17 +46,15 @@ LoraPair stacked(const nn::Site& site, const std::vector<Part>& parts) {
   return pair;
 }
 
-void add_parts(const peft::LoraAdapter& lora, const std::string& form, std::vector<Part>& parts) {
-  const nn::Site& site = *lora.target().site;
+/// Every pair that an edit stands for, whatever its method is called.
+std::vector<Part> parts_of(const nn::Site& site, const peft::Foldable& edit, const std::string& form) {
   if (site.kind != nn::SiteKind::kLinear && site.kind != nn::SiteKind::kEmbedding)
     usage_error("lora on ", site.path, " (a ", nn::site_kind_name(site.kind), "): ", form,
                 " has no low-rank change of it", kMergeInstead);
-  const int64_t out = lora.embedding() ? 0 : lora.target().begin();
-  parts.push_back({lora.A().value().to(Dtype::kF32), lora.B().value().to(Dtype::kF32), out, lora.scale()});
-  if (!lora.has_origin()) return;
-  const Tensor B0 = lora.B0().to(Dtype::kF32);
-  Tensor(B0).scale(-1);
-  parts.push_back({lora.A0().to(Dtype::kF32), B0, out, lora.scale()});
+  std::vector<Part> parts;
+  for (const nn::LowRankTerm& t : edit.folded())
+    parts.push_back({t.A.value().to(Dtype::kF32), t.B.value().to(Dtype::kF32), t.begin, t.scale});
+  return parts;
 }
 
 }  // namespace
@@ -68,16 +67,19 @@ LoraPairs pairs_of(const LoadedAdapter& adapter, const models::LoadedModel& base
   for (const nn::Method* method : adapter.methods()) {
     nn::EditSet edits;
     method->bind(edits);
-    if (method->name() != "lora" || !method->base_trainables().empty())
+    const auto refuse = [&] {
       usage_error("this adapter holds ", method->name(), ", which ", form, " has no form for", kMergeInstead);
+    };
+    if (edits.all().empty()) refuse();
     io::NamedTensors state;
     for (const auto& [id, edit] : edits.all()) {
       if (methods.count(id) && methods[id] != method) ++more_methods[id];
       methods[id] = method;
-      if (const auto* lora = dynamic_cast<const peft::LoraAdapter*>(edit.get())) {
-        add_parts(*lora, form, parts[id]);
+      if (const auto* foldable = dynamic_cast<const peft::Foldable*>(edit.get())) {
+        const nn::Site& site = base.model->sites().all()[static_cast<size_t>(id)];
+        for (Part& part : parts_of(site, *foldable, form)) parts[id].push_back(std::move(part));
       } else {  // DoRA's: the whole site's, as the method files it
-        MOLT_CHECK(dynamic_cast<const peft::DoraMagnitude*>(edit.get()), "lora has an edit that convert does not know");
+        if (!dynamic_cast<const peft::DoraMagnitude*>(edit.get())) refuse();
         if (state.empty()) state = method->state();
         const std::string key =
             io::peft_key(base.model->sites().all()[static_cast<size_t>(id)].path, "lora_magnitude_vector");
@@ -98,7 +100,7 @@ LoraPairs pairs_of(const LoadedAdapter& adapter, const models::LoadedModel& base
                   " has no form for that", kMergeInstead);
     pairs.back().magnitude = magnitude->second;
   }
-  if (pairs.empty()) usage_error("this adapter holds no lora; there is nothing to convert");
+  if (pairs.empty()) usage_error("this adapter changes nothing; there is nothing to convert");
   return pairs;
 }
 

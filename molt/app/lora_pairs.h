@@ -22,9 +22,10 @@ struct LoraPair {
 
 using LoraPairs = std::vector<LoraPair>;
 
-/// The pairs of an adapter that was opened and finished. Slices become rows of a whole B that are zero elsewhere,
-/// several pairs on one module one pair of their ranks' sum. Throws UsageError, naming what it is and what to do, for
-/// anything that is no LoRA of a linear or an embedding. `form`: "PEFT", …, for the message.
+/// The pairs of an adapter that was opened and finished: of LoRA, and of methods whose edits are peft::Foldable. Slices
+/// become rows of a whole B that are zero elsewhere, several pairs on one module one pair of their ranks' sum. Throws
+/// UsageError, naming what it is and what to do, for anything that is no LoRA of a linear or an embedding. `form`:
+/// "PEFT", …, for the message.
 LoraPairs pairs_of(const LoadedAdapter& adapter, const models::LoadedModel& base, const std::string& form);
 
 /// A pair read from a file, once it is known to fit. Throws UsageError, beginning with `where`, for a module that the

@@ -11,8 +11,8 @@ namespace molt::cli {
 
 void add_convert(CLI::App& app) {
   auto o = std::make_shared<app::ConvertOptions>();
-  CLI::App* verb =
-      app.add_subcommand("convert", "Turn a LoRA adapter into PEFT's, mlx-lm's or llama.cpp's form, a model into GGUF");
+  CLI::App* verb = app.add_subcommand(
+      "convert", "Turn a low-rank adapter into PEFT's, mlx-lm's or llama.cpp's form, a model into GGUF");
   verb->add_option("input", o->input,
                    "an adapter (directory of Molt, PEFT or mlx-lm, or a .gguf file), or a checkpoint's directory")
       ->required();

@@ -7,11 +7,12 @@
 #include "molt/io/adapter.h"
 #include "molt/ops/products.h"
 #include "molt/ops/vector_low_rank.h"
+#include "molt/peft/foldable.h"
 #include "molt/peft/kaiming.h"
 
 namespace molt::peft {
 
-class TripletEdit final : public TargetEdit {
+class TripletEdit final : public TargetEdit, public Foldable {
  public:
   TripletEdit(const nn::Target& target, int64_t r, double scale, uint64_t seed, Dtype dtype)
       : TargetEdit(target), scale_(scale) {
@@ -28,13 +29,23 @@ class TripletEdit final : public TargetEdit {
   Var add_to_output(const nn::EditContext&, const Var& x, const Var& y) const override {
     return ops::vector_low_rank(y, x, A, E, B, {}, scale_, target_.begin());
   }
-  void merge(const nn::Site&, const Tensor& weight) const override {
-    Tensor a = A.value().to(weight.dtype());
+  /// The directions that are on.
+  std::vector<nn::LowRankTerm> folded() const override {
     const std::vector<double> e = E.value().values();
-    for (size_t r = 0; r < e.size(); ++r) a.row_range(static_cast<int64_t>(r), 1).scale(e[r]);
-    ops::multiply(false, false, scale_, B.value().to(weight.dtype()), a,
-                  {weight.row_range(target_.begin(), target_.size()), true});
+    const auto on = static_cast<int64_t>(e.size()) - std::count(e.begin(), e.end(), 0.0);
+    if (on == 0) return {};
+    const Tensor a = A.value().like({on, A.value().cols()}), b = B.value().like({B.value().rows(), on});
+    int64_t at = 0;
+    for (size_t r = 0; r < e.size(); ++r) {
+      if (e[r] == 0) continue;
+      const auto from = static_cast<int64_t>(r);
+      a.row_range(at, 1).copy_from(A.value().row_range(from, 1));
+      a.row_range(at, 1).scale(e[r]);
+      b.col_range(at++, 1).copy_from(B.value().col_range(from, 1));
+    }
+    return {{Var(a), Var(b), scale_, target_.begin()}};
   }
+  void merge(const nn::Site&, const Tensor& weight) const override { merge_terms(folded(), weight); }
   std::vector<nn::Trainable> trainables() const override {
     return {{name_of("adalora_A"), A}, {name_of("adalora_B"), B}, {name_of("adalora_E"), E}};
   }

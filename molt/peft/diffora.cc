@@ -7,13 +7,13 @@
 #include "molt/base/error.h"
 #include "molt/io/adapter.h"
 #include "molt/ops/low_rank.h"
-#include "molt/ops/products.h"
 #include "molt/ops/repeat.h"
 #include "molt/ops/reshape.h"
 #include "molt/ops/scatter_entries.h"
 #include "molt/ops/tanh.h"
 #include "molt/ops/vector_low_rank.h"
 #include "molt/peft/edit_method.h"
+#include "molt/peft/foldable.h"
 #include "molt/peft/kaiming.h"
 
 namespace molt::peft {
@@ -63,7 +63,7 @@ class WeightedPair final : public nn::Edit {
 };
 
 /// Afterwards: a pair, this module's own or shared. Of those that share one, only the first calls it a trainable.
-class PlainPair final : public nn::Edit {
+class PlainPair final : public nn::Edit, public Foldable {
  public:
   PlainPair(const nn::Target& target, Pair p, double scale, std::string suffix, bool first)
       : target_(target), scale_(scale), suffix_(std::move(suffix)), first_(first), pair(std::move(p)) {}
@@ -73,10 +73,8 @@ class PlainPair final : public nn::Edit {
   nn::LowRankTerm low_rank_term(const nn::EditContext&) const override {
     return {pair.A, pair.B, scale_, target_.begin()};
   }
-  void merge(const nn::Site&, const Tensor& weight) const override {
-    ops::multiply(false, false, scale_, pair.B.value().to(weight.dtype()), pair.A.value().to(weight.dtype()),
-                  {weight.row_range(target_.begin(), target_.size()), true});
-  }
+  std::vector<nn::LowRankTerm> folded() const override { return {{pair.A, pair.B, scale_, target_.begin()}}; }
+  void merge(const nn::Site&, const Tensor& weight) const override { merge_terms(folded(), weight); }
   std::vector<nn::Trainable> trainables() const override {
     if (!first_) return {};
     return {{target_.label() + "." + suffix_ + "_A", pair.A}, {target_.label() + "." + suffix_ + "_B", pair.B}};

@@ -137,6 +137,13 @@ nn::LowRankTerm LoraAdapter::low_rank_term(const nn::EditContext& e) const {
   return {used_A(e), used_B(e), options_.scale, target_.begin()};
 }
 
+std::vector<nn::LowRankTerm> LoraAdapter::folded() const {
+  const int64_t begin = embedding() ? 0 : target_.begin();
+  std::vector<nn::LowRankTerm> terms{{A_, B_, options_.scale, begin}};
+  if (has_origin()) terms.push_back({Var(A0_), Var(minus_B0_), options_.scale, begin});
+  return terms;
+}
+
 Var LoraAdapter::add_to_rows(const nn::EditContext& e, const std::vector<int32_t>& ids, const Var& y) const {
   return ops::low_rank_rows(y, used_A(e), used_B(e), ids, options_.scale);
 }

@@ -5,6 +5,7 @@
 #include <string>
 
 #include "molt/nn/edit.h"
+#include "molt/peft/foldable.h"
 
 namespace molt::peft {
 
@@ -22,7 +23,7 @@ struct PairOptions {
 
 /// The pair of one target. Linear (or a slice of one): y += s · B A x, with A (R, I), B (O, R). Convolution (E, K) and
 /// parameters (E, N): the value + s · B A. Embedding: y += s · B A[:, id], with A (R, V), B (D, R).
-class LoraAdapter final : public nn::Edit {
+class LoraAdapter final : public nn::Edit, public Foldable {
  public:
   /// Throws UsageError for a site that is no matrix.
   LoraAdapter(const nn::Target& target, const PairOptions& options);
@@ -35,6 +36,8 @@ class LoraAdapter final : public nn::Edit {
   Var change_param(const nn::EditContext& e, const Var& p) const override;
   nn::LowRankTerm low_rank_term(const nn::EditContext& e) const override;
   void merge(const nn::Site&, const Tensor& weight) const override;
+  /// With an origin two: the pair, and what is taken away.
+  std::vector<nn::LowRankTerm> folded() const override;
   std::vector<nn::Trainable> trainables() const override;
 
   const nn::Target& target() const { return target_; }

@@ -6,13 +6,13 @@
 #include "molt/ops/kron_add.h"
 #include "molt/ops/low_rank.h"
 #include "molt/ops/param_products.h"
-#include "molt/ops/products.h"
+#include "molt/peft/foldable.h"
 #include "molt/peft/kaiming.h"
 
 namespace molt::peft {
 namespace {
 
-class HadamardEdit final : public TargetEdit {
+class HadamardEdit final : public TargetEdit, public Foldable {
  public:
   HadamardEdit(const nn::Target& target, int64_t r, double scale, uint64_t seed, Dtype dtype)
       : TargetEdit(target), scale_(scale) {
@@ -27,12 +27,11 @@ class HadamardEdit final : public TargetEdit {
     return ops::low_rank(y, x, ops::pair_products(b1_, b2_, true), ops::pair_products(a1_, a2_, false), scale_,
                          target_.begin());
   }
-  void merge(const nn::Site&, const Tensor& weight) const override {
+  std::vector<nn::LowRankTerm> folded() const override {
     const NoGrad no_grad;
-    const Tensor b = ops::pair_products(b1_, b2_, true).value().to(weight.dtype());
-    const Tensor a = ops::pair_products(a1_, a2_, false).value().to(weight.dtype());
-    ops::multiply(false, false, scale_, a, b, {weight.row_range(target_.begin(), target_.size()), true});
+    return {{ops::pair_products(b1_, b2_, true), ops::pair_products(a1_, a2_, false), scale_, target_.begin()}};
   }
+  void merge(const nn::Site&, const Tensor& weight) const override { merge_terms(folded(), weight); }
   std::vector<nn::Trainable> trainables() const override {
     return {{name_of("hada_w1_a"), a1_},
             {name_of("hada_w1_b"), b1_},

@@ -2,11 +2,12 @@
 
 #include "molt/base/error.h"
 #include "molt/ops/folded_add.h"
+#include "molt/peft/foldable.h"
 
 namespace molt::peft {
 namespace {
 
-class MissEdit final : public TargetEdit {
+class MissEdit final : public TargetEdit, public Foldable {
  public:
   MissEdit(const nn::Target& target, int64_t r, Dtype dtype)
       : TargetEdit(target), D_(Var::leaf(Tensor::zeros({r, target.size()}, dtype))) {
@@ -25,6 +26,20 @@ class MissEdit final : public TargetEdit {
         for (int64_t i = 0; i < weight.cols(); ++i) row[i] += D.data<T>()[i % D.rows() * D.cols() + o];
       }
     });
+  }
+  /// Input i goes to place i mod r of the sum: A has a one there.
+  std::vector<nn::LowRankTerm> folded() const override {
+    const Tensor D = D_.value();
+    const int64_t I = target_.site->shape[1];
+    const Tensor A = Tensor::zeros({D.rows(), I}, D.dtype()), B = Tensor::empty({D.cols(), D.rows()}, D.dtype());
+    with_compute_type(D.dtype(), [&](auto tag) {
+      using T = decltype(tag);
+      for (int64_t i = 0; i < I; ++i) A.data<T>()[i % D.rows() * I + i] = 1;
+      for (int64_t r = 0; r < D.rows(); ++r) {
+        for (int64_t o = 0; o < D.cols(); ++o) B.data<T>()[o * D.rows() + r] = D.data<T>()[r * D.cols() + o];
+      }
+    });
+    return {{Var(A), Var(B), 1, target_.begin()}};
   }
   std::vector<nn::Trainable> trainables() const override { return {{name_of("miss_block"), D_}}; }
 

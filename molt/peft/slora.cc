@@ -5,13 +5,13 @@
 #include "molt/base/error.h"
 #include "molt/io/adapter.h"
 #include "molt/ops/gather_rows.h"
-#include "molt/ops/products.h"
 #include "molt/ops/vector_low_rank.h"
+#include "molt/peft/foldable.h"
 #include "molt/peft/lora_adapter.h"
 
 namespace molt::peft {
 
-class SloraEdit final : public TargetEdit {
+class SloraEdit final : public TargetEdit, public Foldable {
  public:
   SloraEdit(const nn::Target& target, const PairOptions& options)
       : TargetEdit(target), pair_(target, options), dtype_(options.dtype) {}
@@ -52,15 +52,16 @@ class SloraEdit final : public TargetEdit {
     return pair_.add_to_output(e, x, with);
   }
 
-  void merge(const nn::Site& site, const Tensor& weight) const override {
-    pair_.merge(site, weight);
-    if (!magnitude_.defined()) return;
-    const Tensor a = A_.to(weight.dtype());
+  std::vector<nn::LowRankTerm> folded() const override {
+    std::vector<nn::LowRankTerm> terms = pair_.folded();
+    if (!magnitude_.defined()) return terms;
     const std::vector<double> lengths = magnitude_.value().values();
-    for (size_t r = 0; r < owner_.size(); ++r)
-      a.row_range(static_cast<int64_t>(r), 1).scale(lengths[static_cast<size_t>(owner_[r])]);
-    ops::multiply(false, false, 1, B_.to(weight.dtype()), a, {weight.row_range(target_.begin(), target_.size()), true});
+    std::vector<double> factors;
+    for (const int64_t owner : owner_) factors.push_back(lengths[static_cast<size_t>(owner)]);
+    terms.push_back({Var(scaled_rows(A_, factors)), Var(B_), 1, target_.begin()});
+    return terms;
   }
+  void merge(const nn::Site&, const Tensor& weight) const override { merge_terms(folded(), weight); }
 
   std::vector<nn::Trainable> trainables() const override {
     std::vector<nn::Trainable> all = pair_.trainables();

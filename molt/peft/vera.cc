@@ -3,8 +3,8 @@
 #include <algorithm>
 
 #include "molt/base/error.h"
-#include "molt/ops/products.h"
 #include "molt/ops/vector_low_rank.h"
+#include "molt/peft/foldable.h"
 #include "molt/peft/kaiming.h"
 
 namespace molt::peft {
@@ -12,7 +12,7 @@ namespace {
 
 constexpr const char *kKeyA = "base_model.vera_A", *kKeyB = "base_model.vera_B";
 
-class VeraEdit final : public TargetEdit {
+class VeraEdit final : public TargetEdit, public Foldable {
  public:
   VeraEdit(const nn::Target& target, const Tensor& A, const Tensor& B, double d_initial)
       : TargetEdit(target), A_(A.col_range(0, target.site->shape[1])), B_(B.row_range(0, target.size())) {
@@ -24,13 +24,10 @@ class VeraEdit final : public TargetEdit {
   Var add_to_output(const nn::EditContext&, const Var& x, const Var& y) const override {
     return ops::vector_low_rank(y, x, Var(A_), d_, Var(B_), b_, 1, target_.begin());
   }
-  void merge(const nn::Site&, const Tensor& weight) const override {
-    Tensor a = A_.to(weight.dtype()), b = B_.to(weight.dtype());
-    const std::vector<double> d = d_.value().values(), f = b_.value().values();
-    for (size_t r = 0; r < d.size(); ++r) a.row_range(static_cast<int64_t>(r), 1).scale(d[r]);
-    for (size_t o = 0; o < f.size(); ++o) b.row_range(static_cast<int64_t>(o), 1).scale(f[o]);
-    ops::multiply(false, false, 1, b, a, {weight.row_range(target_.begin(), target_.size()), true});
+  std::vector<nn::LowRankTerm> folded() const override {
+    return {{Var(scaled_rows(A_, d_.value().values())), Var(scaled_rows(B_, b_.value().values())), 1, target_.begin()}};
   }
+  void merge(const nn::Site&, const Tensor& weight) const override { merge_terms(folded(), weight); }
   std::vector<nn::Trainable> trainables() const override {
     return {{name_of("vera_lambda_b"), b_, false}, {name_of("vera_lambda_d"), d_, false}};
   }

@@ -8,13 +8,14 @@
 #include "molt/base/error.h"
 #include "molt/base/rng.h"
 #include "molt/ops/low_rank.h"
+#include "molt/peft/foldable.h"
 #include "molt/peft/lora_pairs.h"
 #include "molt/peft/targets.h"
 
 namespace molt::peft {
 
 /// The pairs of one target, in the order in which they are fitted.
-class BoostedPairs final : public nn::Edit {
+class BoostedPairs final : public nn::Edit, public Foldable {
  public:
   BoostedPairs(int64_t rounds, LoraPairs pairs, std::vector<int64_t> round_of_pair)
       : pairs(std::move(pairs)), rounds_(rounds), round_of_pair_(std::move(round_of_pair)) {}
@@ -31,9 +32,11 @@ class BoostedPairs final : public nn::Edit {
     if (fitted < pairs.size() && round_of_pair_[fitted] == now) out = pairs[fitted]->add_to_output(e, x, out);
     return out;
   }
-  void merge(const nn::Site& site, const Tensor& weight) const override {
-    for (const auto& pair : pairs) pair->merge(site, weight);
+  std::vector<nn::LowRankTerm> folded() const override {
+    concatenate(pairs.size());
+    return {{Var(A_), Var(B_), pairs[0]->scale(), pairs[0]->target().begin()}};
   }
+  void merge(const nn::Site&, const Tensor& weight) const override { merge_terms(folded(), weight); }
   std::vector<nn::Trainable> trainables() const override {
     std::vector<nn::Trainable> all;
     for (const auto& pair : pairs) {

@@ -12,6 +12,7 @@
 #include "molt/io/gguf.h"
 #include "tests/cases/golden.h"
 #include "tests/cases/moved_adapter.h"
+#include "tests/cases/tuning.h"
 
 namespace molt {
 namespace {
@@ -36,6 +37,11 @@ Tensor logits(const std::string& model, const std::string& adapter) {
   const NoGrad no_grad;
   const nn::Context c{.segments = &stream.segments, .edits = &edits};
   return loaded.model->logits(c, loaded.model->hidden(c, stream.ids), stream.rows).value();
+}
+
+Tensor plain_logits(const std::string& model) {
+  const testing::TunedModel plain(model, Dtype::kF32, {});
+  return plain.base_logits(GoldenStream{io::SafetensorsFile(golden_dir(model) + "/golden.safetensors")});
 }
 
 class Convert : public ::testing::Test {
@@ -151,6 +157,60 @@ TEST_F(Convert, PissaCarriesItsOrigin) {
   EXPECT_LT(relative_error(logits("tied_small", converted(there, "peft", "back", "tied_small")), expected), 1e-5);
 }
 
+// Methods that are sums of low-rank pairs under another name: folded, the model is the same.
+TEST_F(Convert, LowRankChangesUnderOtherNamesBecomeLora) {
+  struct Folded {
+    const char *yaml, *module;
+    int64_t rank;
+  };
+  const std::string mixer = "base_model.model.backbone.layers.1.mixer.";
+  for (const Folded& f : {
+           Folded{"{xgblora: {rounds: 5, r: 2, lora_alpha: 3, round_layers: ['0 1', '0', '1', '1', '0'], "
+                  "target_modules: [in_proj, 'x_proj:B']}}",
+                  "in_proj", 6},
+           // The fourth direction is off.
+           Folded{"{adalora: {init_r: 5, target_r: 2, lora_alpha: 7, target_modules: [in_proj, out_proj]}}", "out_proj",
+                  4},
+           Folded{"{vera: {r: 6, target_modules: [in_proj, 'x_proj:B', 'x_proj:dt']}}", "in_proj", 6},
+           Folded{"{loha: {r: 2, alpha: 3, target_modules: [in_proj, dt_proj]}}", "in_proj", 4},
+           Folded{"{miss: {r: 5, target_modules: [in_proj, out_proj]}}", "in_proj", 5},
+           Folded{"{diffora: {r: 2, lora_alpha: 3, keep: 1, warmup_steps: 2, target_modules: [in_proj, out_proj]}}",
+                  "in_proj", 2},
+           // Beside each other: ranks add up.
+           Folded{"[lora: {r: 3, target_modules: [in_proj, x_proj]}, miss: {r: 4, target_modules: [in_proj]}]",
+                  "in_proj", 7},
+       }) {
+    Tensor expected;
+    const std::string adapter = saved(f.yaml, &expected);
+    EXPECT_GT(relative_error(expected, plain_logits("tied_small")), 1e-3) << f.yaml;
+    for (const std::string form : {"peft", "mlx", "gguf"}) {
+      const std::string there = converted(adapter, form, "there_" + form, "tied_small");
+      const std::string back = converted(there, "peft", "back_" + form, "tied_small");
+      EXPECT_LT(relative_error(logits("tied_small", back), expected), 1e-5) << f.yaml << " " << form;
+    }
+    const io::AdapterFiles files = io::read_adapter(out("there_peft"));
+    EXPECT_EQ(files.config.at("peft_type"), "LORA");
+    int seen = 0;
+    for (const auto& [name, tensor] : files.tensors) {
+      if (name != mixer + f.module + ".lora_A.weight") continue;
+      EXPECT_EQ(tensor.rows(), f.rank) << f.yaml;
+      ++seen;
+    }
+    EXPECT_EQ(seen, 1) << f.yaml;
+    for (const auto& entry : fs::directory_iterator(dir_)) fs::remove_all(entry.path());
+  }
+}
+
+TEST_F(Convert, SloraTakesItsEarlierDirectionsAlong) {
+  Tensor expected;
+  fs::rename(saved("{lora: {r: 3, lora_alpha: 5, target_modules: [in_proj, out_proj]}}"), out("first"));
+  const std::string adapter =
+      saved("{slora: {r: 2, from: ['" + out("first") + "'], target_modules: [in_proj, out_proj]}}", &expected);
+  const std::string there = converted(adapter, "gguf", "there", "tied_small");
+  EXPECT_LT(relative_error(logits("tied_small", converted(there, "peft", "back", "tied_small")), expected), 1e-5);
+  EXPECT_EQ(io::GgufFile(there).tensor("blk.0.ssm_in.weight.lora_a").dim(0), 5);
+}
+
 TEST_F(Convert, WhatAFormCannotSayIsRefusedByName) {
   const std::string base = checkpoint_of("tied_small");
   const auto of = [&](const std::string& yaml, const std::string& to) {
@@ -159,6 +219,9 @@ TEST_F(Convert, WhatAFormCannotSayIsRefusedByName) {
   };
   EXPECT_SAYS(of("{sdt: {warmup_steps: 1, freeze_channels: 0.5}}", "gguf"), "sdt");
   EXPECT_SAYS(of("{sdt: {warmup_steps: 1, freeze_channels: 0.5}}", "gguf"), "molt merge");
+  EXPECT_SAYS(of("{lokr: {r: 2, target_modules: [in_proj]}}", "peft"), "lokr");
+  EXPECT_SAYS(of("{ia3: {target_modules: [in_proj]}}", "mlx"), "ia3");
+  EXPECT_SAYS(of("{full: {train: [A_log]}}", "peft"), "full");
   EXPECT_SAYS(of("{lora: {r: 2, target_modules: [conv1d]}}", "mlx"), "conv1d");
   EXPECT_SAYS(of("{lora: {r: 2, target_modules: [A_log]}}", "peft"), "A_log");
   EXPECT_SAYS(of("[lora: {r: 2, target_modules: [in_proj]}, bitfit: {}]", "gguf"), "bitfit");

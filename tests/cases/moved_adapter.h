@@ -14,7 +14,7 @@ namespace molt::testing {
 
 struct MovedAdapter {
   /// The methods of a recipe's YAML on an opened base, whose weights are loaded here. Value i of each trainable moves
-  /// by far · ((factor · i + seed - 1) mod 7 - 3).
+  /// by far · ((factor · i + seed - 1) mod 7 - 3), in the last phase.
   MovedAdapter(models::LoadedModel opened, const std::string& yaml, float far, uint64_t seed = 1, int64_t factor = 1)
       : base(std::move(opened)),
         methods(app::make_methods(app::read_methods(app::YamlNode::parse(yaml, "test")), seed, Dtype::kF32)) {
@@ -22,6 +22,7 @@ struct MovedAdapter {
     models::load_weights(base);
     for (const auto& m : methods) {
       m->attach(base.model->sites());
+      for (int phase = 1; phase < static_cast<int>(m->phases().size()); ++phase) m->begin_phase(phase);
       m->bind(edits);
     }
     for (const auto& [site, edit] : edits.all())
