@@ -368,6 +368,8 @@ struct Trainer::Impl {
     for (size_t i = 0; i < phases.size(); ++i) optim::Schedule(config.schedule, steps_of(i));
     if (!optimizer) begin_phase(0);
     require_room();
+    // What a process left that was killed while it removed checkpoints; there may be no further one to write.
+    if (run_dir) run_dir->keep_checkpoints(static_cast<int>(config.save_total_limit));
     const int64_t total_steps = total();
     bool stopped = false;
     while (!stopped) {

@@ -161,6 +161,21 @@ TEST_F(Change, UnfinishedWritesAreNotSeenAndGo) {
   EXPECT_EQ(names_below(run), names_below(place / "run"));
 }
 
+TEST_F(Change, KilledWhileOldCheckpointsWereRemoved) {
+  // After the last checkpoint was written: one too many, or one half removed. No further checkpoint comes to tidy up.
+  place.works(kTrain + "--resume");
+  const auto sound = names_below(run);
+  for (const char* left :
+       {"cp -r half/checkpoints/step-000000008 half/checkpoints/step-000000004",
+        "mkdir half/checkpoints/step-000000004.unfinished && "
+        "cp half/checkpoints/step-000000008/state.json half/checkpoints/step-000000004.unfinished"}) {
+    SCOPED_TRACE(left);
+    place.shell(left);
+    place.works(kTrain + "--resume");
+    EXPECT_EQ(names_below(run), sound);
+  }
+}
+
 TEST_F(Change, LogCutInTheMiddleOfALine) {
   place.shell("truncate -s -20 half/metrics.jsonl");
   place.works(kTrain + "--resume");
