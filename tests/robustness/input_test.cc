@@ -200,7 +200,6 @@ TEST_F(Input, DataThatIsNoText) {
 /// One line of so many MiB in each format; MOLT_TORTURE_KILLS (make torture) makes it 100.
 TEST_F(Input, AVeryLongLine) {
   const int mib = std::getenv("MOLT_TORTURE_KILLS") ? 100 : 3;
-  const std::string words = str("$(head -c ", mib << 20, " /dev/zero | tr '\\0' 'x' | sed 's/xxxxxx/xxxxx /g')");
   const auto make = [&](const std::string& before, const std::string& after) {
     place.shell(str("{ printf '%s' '", before, "'; head -c ", mib << 20,
                     " /dev/zero | tr '\\0' 'x' | sed 's/xxxxxxx/one two/g'; printf '%s\\n' '", after,
@@ -216,6 +215,12 @@ TEST_F(Input, AVeryLongLine) {
       "data.on_long=truncate max_steps=1");
   place.shell("rm -rf new");
   make("", "");
+  place.works(
+      "train @/good.yaml data.train=@/in data.format=text data.validation_split=0 data.cache_dir=@/new_cache "
+      "data.segment_length=32 max_steps=1");
+  place.shell("rm -rf new new_cache");
+  // One word without an end: what a tokenizer cannot take apart.
+  place.shell(str("head -c ", mib << 20, " /dev/zero | tr '\\0' 'x' > in"));
   place.works(
       "train @/good.yaml data.train=@/in data.format=text data.validation_split=0 data.cache_dir=@/new_cache "
       "data.segment_length=32 max_steps=1");
