@@ -4,6 +4,7 @@
 #include <chrono>
 #include <filesystem>
 
+#include "molt/app/made_with.h"
 #include "molt/app/workspace.h"
 #include "molt/base/error.h"
 #include "molt/base/file.h"
@@ -97,6 +98,7 @@ void judge_plain(const Variant& v) {
                   {"total_parameters", workspace.model().parameter_count()},
                   {"peak_memory_bytes", process_memory().peak},
                   {"tokens", 0},
+                  {"made_with", made_with(data)},
                   {"seconds", std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count()}};
   for (const auto& [name, value] : judgement.scores) summary["scores"][name] = value;
   summary["score_names"] = Json::array();
@@ -177,9 +179,11 @@ CompareResult run_comparison(const std::string& recipe, const std::vector<std::s
   CompareResult result;
   std::string output_dir;
   const std::vector<Variant> variants = read_variants(recipe, overrides, only, output_dir);
+  SameMaterial same;
   for (const Variant& v : variants) {
     const std::optional<train::MethodResult> done = run_variant(v, options);
     if (!done) return result;
+    same.check(v);
     result.report.methods.push_back(*done);
   }
   result.finished = true;

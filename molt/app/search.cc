@@ -7,6 +7,7 @@
 #include <optional>
 #include <set>
 
+#include "molt/app/made_with.h"
 #include "molt/app/methods.h"
 #include "molt/base/error.h"
 #include "molt/base/file.h"
@@ -221,12 +222,13 @@ class Search {
       result_.report.methods.push_back(*done);
       score = score_of(*done);
     } catch (const UsageError& error) {
-      if (alone || holds_another(v)) throw;
+      if (alone || holds_another(v) || has(error, "cannot be resumed")) throw;
       fail(name, error.what());
     } catch (const SystemError& error) {
-      if (std::string(error.what()).find("is not finite") == std::string::npos) throw;
+      if (!has(error, "is not finite")) throw;
       fail(name, error.what());
     }
+    if (score) same_.check(v);
     scores_[name] = score;
     return score;
   }
@@ -237,6 +239,10 @@ class Search {
     failed.name = name;
     failed.failure = why;
     result_.report.methods.push_back(failed);
+  }
+
+  static bool has(const std::exception& error, const char* words) {
+    return std::string(error.what()).find(words) != std::string::npos;
   }
 
   /// Whether a trial's directory is there from another search.
@@ -332,6 +338,7 @@ class Search {
   Choice best_;
   std::optional<double> best_score_;
   SearchResult result_;
+  SameMaterial same_;
 };
 
 }  // namespace

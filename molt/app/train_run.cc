@@ -9,6 +9,7 @@
 #include <utility>
 
 #include "molt/app/adapter.h"
+#include "molt/app/made_with.h"
 #include "molt/app/merge.h"
 #include "molt/app/plan.h"
 #include "molt/app/prepare.h"
@@ -159,7 +160,8 @@ TrainRunResult run_training(const Recipe& recipe, const TrainRunOptions& options
     };
   }
 
-  const std::string identity = resolved + (base.checkpoint ? io::base_fingerprint(*base.checkpoint) : "");
+  const std::string base_fingerprint = base.checkpoint ? io::base_fingerprint(*base.checkpoint) : "";
+  const std::string identity = resolved + base_fingerprint;
   if (base.checkpoint) base.checkpoint->release();
   train::Trainer trainer(model, method_list, *prepared.stream, training, recipe.seed, &run, identity, hooks);
   const int64_t done = options.resume ? trainer.resume() : 0;
@@ -238,7 +240,9 @@ TrainRunResult run_training(const Recipe& recipe, const TrainRunOptions& options
                   {"peak_memory_bytes", process_memory().peak},
                   {"best_step", trained.best_step},
                   {"best_validation_loss", trained.best_loss},
-                  {"product", result.product}};
+                  {"product", result.product},
+                  {"made_with", made_with(data)}};
+  if (!base_fingerprint.empty()) summary["made_with"]["base"] = base_fingerprint;
   summary["score_names"] = Json::array();
   for (const auto& [name, value] : result.judgement.scores) {
     summary["scores"][name] = value;

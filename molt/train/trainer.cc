@@ -304,10 +304,10 @@ struct Trainer::Impl {
     const Json& state = checkpoint.state;
     extra = state.value("extra", Json());
     if (state.at("identity") != identity)
-      usage_error(
-          run_dir->path(),
-          ": its checkpoint was made by another recipe or from another base model; use the old ones, or another "
-          "output_dir");
+      usage_error(run_dir->path(),
+                  ": cannot be resumed: its checkpoint was made by another recipe or from another base model; use the "
+                  "old ones, "
+                  "or another output_dir");
     phase = state.at("phase").get<size_t>();
     if (phase >= phases.size()) usage_error(run_dir->path(), ": checkpoint names phase ", phase, " of ", phases.size());
     for (size_t m = 0; m < methods.size(); ++m) {

@@ -90,6 +90,23 @@ TEST_F(Change, ValidationPartOfTheDataThatChanged) {
   }
 }
 
+TEST_F(Change, DataThatChangedBetweenVariants) {
+  place.write("compare.yaml", read_file(place / "good_copy.yaml") +
+                                  "compare:\n  - {name: plain, method: none}\n"
+                                  "  - {name: one, method: {lora: {r: 1, target_modules: [in_proj]}}}\n"
+                                  "  - {name: two, method: {lora: {r: 2, target_modules: [in_proj]}}}\n");
+  const std::string compare = "compare @/compare.yaml output_dir=@/half2 ";
+  const Ran first = place.molt(compare + "--only plain --only one");
+  ASSERT_EQ(first.code, 0) << first.err;
+  // With the same data the others stand beside them; with other data they do not.
+  place.works(compare);
+  place.shell("rm -r half2/two && tail -1 data.jsonl >> data_copy.jsonl");
+  expect_line(place.molt(compare), 2, {"half2/two", "other training data than", "half2/plain", "remove the older"});
+  place.shell("rm -r half2/plain half2/one");
+  place.works(compare);
+  place.shell("rm compare.yaml");
+}
+
 TEST_F(Change, BaseThatVanished) {
   place.shell("rm -r base_copy");
   refused({"base_copy"});
