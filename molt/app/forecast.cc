@@ -126,7 +126,7 @@ MemoryPlan forecast_memory(Probe& probe, const ForecastInputs& in, bool recomput
   }
   plan.trainables = kNumber * in.trainable;
   plan.optimizer = 3 * kNumber * in.trainable;
-  plan.best = kNumber * in.best;
+  plan.best = kNumber * in.kept;
 
   const double ratio = static_cast<double>(in.most_rows) / static_cast<double>(in.batches.at(0).rows());
   const double gradients = static_cast<double>(kNumber * probe.trainable_count());

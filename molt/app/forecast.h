@@ -36,14 +36,14 @@ std::vector<data::Batch> typical_batches(const data::BatchStream& stream, const 
 
 /// What a forecast is about.
 struct ForecastInputs {
-  const models::LoadedModel& base;          ///< the whole model; it needs no weights
-  const nn::EditSet& edits;                 ///< what the phase's methods do there
-  int64_t trainable = 0;                    ///< numbers that train in the phase
-  int64_t best = 0;                         ///< numbers kept at the lowest validation loss
-  int64_t most_rows = 0;                    ///< in the largest batch
-  double new_size = 0;                      ///< measure_new_size()
-  int64_t carries = 0;                      ///< states of all layers that are held between the pieces of a long sample
-  int64_t sizes = 1;                        ///< different numbers of rows in batches
+  const models::LoadedModel& base;  ///< the whole model; it needs no weights
+  const nn::EditSet& edits;         ///< what the phase's methods do there
+  int64_t trainable = 0;            ///< numbers that train in the phase
+  int64_t kept = 0;                 ///< numbers kept: of the lowest validation loss, or the start's for a later phase
+  int64_t most_rows = 0;            ///< in the largest batch
+  double new_size = 0;              ///< measure_new_size()
+  int64_t carries = 0;              ///< states of all layers that are held between the pieces of a long sample
+  int64_t sizes = 1;                ///< different numbers of rows in batches
   const std::vector<data::Batch>& batches;  ///< typical_batches()
   const data::Source* judged = nullptr;     ///< what the run evaluates on; may be null
 };

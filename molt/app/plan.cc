@@ -63,13 +63,19 @@ struct Outline {
     }
   }
 
+  /// Numbers of the base itself that train.
+  int64_t base_trainable() const {
+    int64_t count = 0;
+    for (const nn::Parameter& p : loaded.model->parameters()) count += p.trained ? shape_numel(p.shape) : 0;
+    return count;
+  }
+
   /// Numbers that train in the phase that has begun.
   int64_t trainable() const {
-    int64_t count = 0;
+    int64_t count = base_trainable();
     for (const auto& [site, edit] : edits.all()) {
       for (const nn::Trainable& t : edit->trainables()) count += shape_numel(t.var.node()->shape);
     }
-    for (const nn::Parameter& p : loaded.model->parameters()) count += p.trained ? shape_numel(p.shape) : 0;
     return count;
   }
 };
@@ -183,7 +189,7 @@ RunPlan plan_of(const Recipe& recipe, const PreparedRun& prepared, double second
     const ForecastInputs inputs{.base = outline.loaded,
                                 .edits = outline.edits,
                                 .trainable = phase.trainable,
-                                .best = keeps_best && last ? phase.trainable : 0,
+                                .kept = last ? (keeps_best ? phase.trainable : 0) : outline.base_trainable(),
                                 .most_rows = plan.data.most_tokens,
                                 .new_size = new_size,
                                 .carries = plan.data.most_pieces - 1,

@@ -36,6 +36,7 @@ struct Rates {
 struct StepInfo {
   int64_t step = 0, steps = 0;  ///< from 0, and how many the phase has
   double grad_scale = 1;        ///< gradients are sums over labelled tokens; times this they are those of the mean loss
+  bool last_phase = true;       ///< false: another phase begins anew; plans that stretch over the training can wait
 };
 
 class Method {
@@ -65,7 +66,8 @@ class Method {
   /// After the optimizer changed the trainables, or somebody else did.
   virtual void after_step() {}
   virtual std::vector<Phase> phases() const { return {{"train", 0}}; }
-  /// Called before each phase; the edits are bound anew afterwards. Phase 0 starts right after attach().
+  /// Called before each phase; the edits are bound anew afterwards. Phase 0 starts right after attach(). Before a later
+  /// one, training has given base_trainables() the values back that they had before the first.
   virtual void begin_phase(int /*phase*/) {}
   /// What an adapter must hold beyond its config: tensors by name, to be read back by load().
   virtual std::vector<std::pair<std::string, Tensor>> state() const = 0;

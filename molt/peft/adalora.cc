@@ -155,7 +155,7 @@ void AdaLora::attach(const nn::SiteTable& sites) {
 }
 
 void AdaLora::before_step(const nn::StepInfo& info) {
-  if (config_.tinit >= info.steps - config_.tfinal)
+  if (info.last_phase && config_.tinit >= info.steps - config_.tfinal)
     usage_error("adalora: tinit ", config_.tinit, " and tfinal ", config_.tfinal, " leave nothing of ", info.steps,
                 " steps to choose ranks in");
   info_ = info;
@@ -174,6 +174,10 @@ void AdaLora::before_step(const nn::StepInfo& info) {
 void AdaLora::after_step() {
   if (!stepping_) return;
   stepping_ = false;
+  if (!info_.last_phase) {  // the budget is for the training that counts
+    for (const auto& t : triplets_) t->grads.clear();
+    return;
+  }
   const int64_t last = info_.steps - config_.tfinal, step = info_.step;
   if (step < last) {
     for (const auto& t : triplets_) t->rate(config_.beta1, config_.beta2);

@@ -178,7 +178,7 @@ void XgbLora::begin_phase(int phase) {
 }
 
 void XgbLora::before_step(const nn::StepInfo& info) {
-  if (info.steps < config_.rounds)
+  if (info.last_phase && info.steps < config_.rounds)
     usage_error("xgblora: rounds is ", config_.rounds, ", the training has ", info.steps,
                 " steps; a round needs one at least");
 }

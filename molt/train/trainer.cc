@@ -68,6 +68,9 @@ struct Trainer::Impl {
   std::unique_ptr<optim::AdamW> optimizer = {};
   std::unique_ptr<optim::Schedule> schedule = {};
   std::vector<nn::Phase> phases = {};
+  /// What trains of the base itself, with a copy of its first values, for as long as a phase is to come that needs
+  /// them.
+  std::vector<std::pair<Var, Tensor>> base_start = {};
   size_t phase = 0;
   int64_t phase_step = 0, phase_steps = 0;  // within the phase
   int64_t step = 0;                         // over all phases
@@ -127,9 +130,29 @@ struct Trainer::Impl {
     schedule = std::make_unique<optim::Schedule>(config.schedule, phase_steps);
   }
 
+  void keep_base() {
+    if (phases.size() < 2) return;
+    for (const nn::Method* method : methods) {
+      for (const nn::Trainable& t : method->base_trainables()) base_start.emplace_back(t.var, t.var.value().clone());
+    }
+  }
+
+  /// First of all: what others begin with may be made of the base.
+  void restore_base() {
+    for (const auto& [var, start] : base_start) {
+      Tensor value = var.value();
+      value.copy_from(start);
+    }
+    for (nn::Method* method : methods) {
+      if (!method->base_trainables().empty()) method->after_step();
+    }
+    if (last_phase()) base_start.clear();
+  }
+
   void begin_phase(size_t index) {
     phase = index;
     phase_step = 0;
+    if (index > 0) restore_base();
     for (nn::Method* method : methods) method->begin_phase(static_cast<int>(index));
     observe();
     if (phases[index].restart_data) stream.seek({0, 0});
@@ -216,7 +239,7 @@ struct Trainer::Impl {
     if (record.labelled_tokens == 0) usage_error("data: step ", step + 1, " holds no labelled token");
     loss /= static_cast<double>(record.labelled_tokens);
     const double scale = 1 / static_cast<double>(record.labelled_tokens);
-    for (nn::Method* method : methods) method->before_step({phase_step, phase_steps, scale});
+    for (nn::Method* method : methods) method->before_step({phase_step, phase_steps, scale, last_phase()});
     const double norm = optim::grad_norm(optimizer->parameters()) * scale;
     if (!std::isfinite(loss) || !std::isfinite(norm)) stop_on_nan(at, loss);
     record.lr = config.learning_rate * schedule->factor(phase_step);
@@ -310,6 +333,7 @@ struct Trainer::Impl {
                   "or another output_dir");
     phase = state.at("phase").get<size_t>();
     if (phase >= phases.size()) usage_error(run_dir->path(), ": checkpoint names phase ", phase, " of ", phases.size());
+    if (last_phase()) base_start.clear();
     for (size_t m = 0; m < methods.size(); ++m) {
       methods[m]->load_state(with_prefix(checkpoint.tensors, str("method.", m, "/")));
       const io::NamedTensors kept = with_prefix(checkpoint.tensors, str("best.", m, "/"));
@@ -415,6 +439,7 @@ Trainer::Trainer(nn::LanguageModel& model, std::vector<nn::Method*> methods, dat
                      .identity = std::move(identity),
                      .hooks = std::move(hooks)}) {
   impl_->phases = phases_of(impl_->methods);
+  impl_->keep_base();
 }
 
 Trainer::~Trainer() = default;

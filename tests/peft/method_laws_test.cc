@@ -147,7 +147,8 @@ TEST_P(MethodLaws, StateReadBackIsTheSameModel) {
   }
 }
 
-// Beside a method with a warm-up, what that phase taught the others is forgotten. Whole tensors of the base go on.
+// Beside a method with a warm-up, what that phase taught the others is forgotten. Whole tensors of
+// the base are given back by training itself (train/trainer_test.cc).
 TEST_P(MethodLaws, ALaterPhaseBeginsAnew) {
   TunedModel tuned(GetParam().model, Dtype::kF64, GetParam().methods);
   for (const nn::Method* method : tuned.methods())

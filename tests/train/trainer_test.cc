@@ -186,6 +186,13 @@ Recipe eva_recipe(bool warm_up) {
   if (warm_up) recipe.methods.insert(recipe.methods.begin(), sdt_with("a_log"));
   return recipe;
 }
+/// Whole tensors, one of them a matrix, beside a warm-up: they have to begin anew too.
+Recipe whole_tensors_recipe() { return {{sdt_with("a_log"), full_on({"out_proj", "D"})}, config(5)}; }
+Recipe adalora_recipe() {
+  const peft::AdaLoraConfig adalora{
+      .target_r = 1, .init_r = 3, .tinit = 2, .tfinal = 2, .target_modules = {"in_proj", "out_proj"}};
+  return {{sdt_with("a_log"), molt::testing::with<peft::AdaLora>(adalora)}, config(7)};
+}
 Recipe diffora_recipe() { return {{molt::testing::with<peft::Diffora>({.r = 2, .warmup_steps = 4})}, config(5)}; }
 
 struct ResumeCase {
@@ -219,6 +226,53 @@ TEST_P(Resume, AfterBeingKilledEndsWithTheSameBits) {
   expect_same(killed, straight);
 }
 
+/// Calls `look` when a phase has begun, with its number, and after each step.
+void run_looking(const Recipe& recipe, const TunedModel& tuned, const std::function<void(int phase)>& look) {
+  Data data;
+  TrainHooks hooks;
+  int phase = -1;
+  hooks.on_note = [&](const NoteRecord& note) {
+    if (note.text.rfind("phase", 0) == 0) look(++phase);
+  };
+  hooks.on_step = [&](const StepRecord&, int64_t) { look(phase); };
+  Trainer(tuned.model(), tuned.methods(), data.stream, recipe.config, 3, nullptr, "", hooks).run();
+  EXPECT_EQ(phase, 1);
+}
+
+// What the warm-up did to whole tensors of the base is forgotten, in their values and in what products read.
+TEST(Phases, WholeTensorsBeginAnewBehindAWarmUp) {
+  const TunedModel tuned("tied_small", Dtype::kF32, whole_tensors_recipe().methods);
+  const GoldenStream probe = golden_stream();
+  const std::vector<double> start = tuned.base_logits(probe).values();
+  std::vector<std::vector<double>> seen[2];  // base logits by phase: where it begins, then after each step
+  run_looking(whole_tensors_recipe(), tuned,
+              [&](int phase) { seen[phase].push_back(tuned.base_logits(probe).values()); });
+  ASSERT_EQ(seen[0].size(), 4u);
+  ASSERT_EQ(seen[1].size(), 6u);
+  EXPECT_NE(seen[0].back(), start);
+  EXPECT_EQ(seen[1].front(), start);
+  EXPECT_NE(seen[1].back(), start);
+}
+
+// AdaLoRA's budget falls over the steps of the training that counts; three steps of warm-up, which leave no room
+// between its tinit and tfinal, are no reason to refuse.
+TEST(Phases, AdaLoraPrunesBehindTheWarmUpOnly) {
+  const TunedModel tuned("tied_small", Dtype::kF32, adalora_recipe().methods);
+  const auto off = [&] {
+    int64_t count = 0;
+    for (const auto& [name, tensor] : tuned.method(1).state()) {
+      if (name.find("adalora_kept") == std::string::npos) continue;
+      for (const double kept : tensor.values()) count += kept == 0;
+    }
+    return count;
+  };
+  std::vector<int64_t> seen[2];
+  run_looking(adalora_recipe(), tuned, [&](int phase) { seen[phase].push_back(off()); });
+  EXPECT_EQ(seen[0], (std::vector<int64_t>(4, 0)));
+  EXPECT_EQ(seen[1].front(), 0);
+  EXPECT_EQ(seen[1].back(), 2 * 2 * (3 - 1));  // two targets in two layers
+}
+
 std::vector<ResumeCase> resume_cases() {
   Recipe recomputed = lora_recipe(), best = lora_recipe(), sdt_best = sdt_recipe(), ssm = sdt_recipe();
   recomputed.config.recompute = true;
@@ -236,6 +290,8 @@ std::vector<ResumeCase> resume_cases() {
       {"sdt_everywhere", sdt_recipe(), {2, 3, 4, 7}},
       {"sdt_ssm_warm_up", ssm, {2, 3, 5}},
       {"sdt_best", sdt_best, {3, 6}},
+      {"whole_tensors_beside_sdt", whole_tensors_recipe(), {2, 3, 4, 6}},
+      {"adalora_beside_sdt", adalora_recipe(), {2, 3, 4, 8}},
       {"rolora", rolora_recipe(false), {1, 2, 5}},
       {"rolora_after_a_warm_up", rolora_recipe(true), {2, 3, 5, 8}},
       {"xgblora", xgblora_recipe(), {1, 3, 5}},
