@@ -8,42 +8,11 @@
 #include "molt/base/error.h"
 #include "molt/base/file.h"
 #include "molt/train/checkpoint.h"
-#include "tests/cases/methods.h"
-#include "tests/cases/segments_source.h"
+#include "tests/train/recipes.h"
 #include "tests/train/temporary.h"
 
 namespace molt::train {
 namespace {
-
-using molt::testing::full_on;
-using molt::testing::golden_dir;
-using molt::testing::GoldenStream;
-using molt::testing::lora_on;
-using molt::testing::MakeMethod;
-using molt::testing::sdt_with;
-using molt::testing::SegmentsSource;
-using molt::testing::TunedModel;
-
-GoldenStream golden_stream() {
-  return GoldenStream(io::SafetensorsFile(golden_dir("tied_small") + "/golden.safetensors"));
-}
-
-/// Six samples in batches of two: three batches an epoch, in an order of its own.
-struct Data {
-  explicit Data(uint64_t seed = 7)
-      : stream(std::make_shared<SegmentsSource>(golden_stream()), {.batch_size = 2, .shuffle = true, .seed = seed}) {}
-  data::BatchStream stream;
-};
-
-TrainConfig config(int64_t steps) {
-  TrainConfig config;
-  config.max_steps = steps;
-  config.learning_rate = 0.02;
-  config.schedule.warmup_steps = 1;
-  config.adamw.weight_decay = 0.01;
-  config.max_grad_norm = 0.5;
-  return config;
-}
 
 /// What one run, or several parts of one, left behind.
 struct History {
@@ -72,12 +41,6 @@ struct History {
 };
 
 struct Killed {};
-
-struct Recipe {
-  std::vector<MakeMethod> methods;
-  TrainConfig config;
-  bool evaluates = false;
-};
 
 enum class End { kStopped, kKilled };
 
@@ -154,47 +117,6 @@ void expect_same(const History& a, const History& b) {
   EXPECT_EQ(a.result.best_loss, b.result.best_loss);
 }
 
-Recipe lora_recipe() {
-  Recipe recipe{{lora_on({"in_proj", "x_proj:B", "out_proj"}, 0.3)}, config(7)};
-  recipe.config.gradient_accumulation_steps = 2;
-  return recipe;
-}
-/// Three steps of warm-up, then five sparse ones.
-Recipe sdt_recipe() { return {{sdt_with("a_log"), lora_on({"out_proj"}, 0.1)}, config(5)}; }
-
-/// Rounds of two steps, which begin anew after the warm-up.
-Recipe rolora_recipe(bool warm_up) {
-  const peft::LoraConfig lora{.r = 3, .lora_dropout = 0.1, .alternate = 2, .target_modules = {"in_proj", "out_proj"}};
-  Recipe recipe{{molt::testing::with<peft::Lora>(lora)}, config(7)};
-  if (warm_up) recipe.methods.insert(recipe.methods.begin(), sdt_with("a_log"));
-  return recipe;
-}
-
-Recipe xgblora_recipe() {
-  const peft::XgbLoraConfig boosted{
-      .rounds = 3, .lora_dropout = 0.1, .layers = 1, .target_modules = {"in_proj", "out_proj"}};
-  return {{molt::testing::with<peft::XgbLora>(boosted)}, config(7)};
-}
-Recipe slora_recipe() {
-  return {{molt::testing::slora_after_two("tied_small", {.r = 2, .target_modules = {"in_proj", "out_proj"}})},
-          config(6)};
-}
-
-Recipe eva_recipe(bool warm_up) {
-  Recipe recipe{{molt::testing::with<peft::Lora>({.r = 3, .init_lora_weights = "eva", .target_modules = {"in_out"}})},
-                config(6)};
-  if (warm_up) recipe.methods.insert(recipe.methods.begin(), sdt_with("a_log"));
-  return recipe;
-}
-/// Whole tensors, one of them a matrix, beside a warm-up: they have to begin anew too.
-Recipe whole_tensors_recipe() { return {{sdt_with("a_log"), full_on({"out_proj", "D"})}, config(5)}; }
-Recipe adalora_recipe() {
-  const peft::AdaLoraConfig adalora{
-      .target_r = 1, .init_r = 3, .tinit = 2, .tfinal = 2, .target_modules = {"in_proj", "out_proj"}};
-  return {{sdt_with("a_log"), molt::testing::with<peft::AdaLora>(adalora)}, config(7)};
-}
-Recipe diffora_recipe() { return {{molt::testing::with<peft::Diffora>({.r = 2, .warmup_steps = 4})}, config(5)}; }
-
 struct ResumeCase {
   const char* name;
   Recipe recipe;
@@ -224,53 +146,6 @@ TEST_P(Resume, AfterBeingKilledEndsWithTheSameBits) {
   killed.notes = straight.notes;
   killed.evals = straight.evals;
   expect_same(killed, straight);
-}
-
-/// Calls `look` when a phase has begun, with its number, and after each step.
-void run_looking(const Recipe& recipe, const TunedModel& tuned, const std::function<void(int phase)>& look) {
-  Data data;
-  TrainHooks hooks;
-  int phase = -1;
-  hooks.on_note = [&](const NoteRecord& note) {
-    if (note.text.rfind("phase", 0) == 0) look(++phase);
-  };
-  hooks.on_step = [&](const StepRecord&, int64_t) { look(phase); };
-  Trainer(tuned.model(), tuned.methods(), data.stream, recipe.config, 3, nullptr, "", hooks).run();
-  EXPECT_EQ(phase, 1);
-}
-
-// What the warm-up did to whole tensors of the base is forgotten, in their values and in what products read.
-TEST(Phases, WholeTensorsBeginAnewBehindAWarmUp) {
-  const TunedModel tuned("tied_small", Dtype::kF32, whole_tensors_recipe().methods);
-  const GoldenStream probe = golden_stream();
-  const std::vector<double> start = tuned.base_logits(probe).values();
-  std::vector<std::vector<double>> seen[2];  // base logits by phase: where it begins, then after each step
-  run_looking(whole_tensors_recipe(), tuned,
-              [&](int phase) { seen[phase].push_back(tuned.base_logits(probe).values()); });
-  ASSERT_EQ(seen[0].size(), 4u);
-  ASSERT_EQ(seen[1].size(), 6u);
-  EXPECT_NE(seen[0].back(), start);
-  EXPECT_EQ(seen[1].front(), start);
-  EXPECT_NE(seen[1].back(), start);
-}
-
-// AdaLoRA's budget falls over the steps of the training that counts; three steps of warm-up, which leave no room
-// between its tinit and tfinal, are no reason to refuse.
-TEST(Phases, AdaLoraPrunesBehindTheWarmUpOnly) {
-  const TunedModel tuned("tied_small", Dtype::kF32, adalora_recipe().methods);
-  const auto off = [&] {
-    int64_t count = 0;
-    for (const auto& [name, tensor] : tuned.method(1).state()) {
-      if (name.find("adalora_kept") == std::string::npos) continue;
-      for (const double kept : tensor.values()) count += kept == 0;
-    }
-    return count;
-  };
-  std::vector<int64_t> seen[2];
-  run_looking(adalora_recipe(), tuned, [&](int phase) { seen[phase].push_back(off()); });
-  EXPECT_EQ(seen[0], (std::vector<int64_t>(4, 0)));
-  EXPECT_EQ(seen[1].front(), 0);
-  EXPECT_EQ(seen[1].back(), 2 * 2 * (3 - 1));  // two targets in two layers
 }
 
 std::vector<ResumeCase> resume_cases() {
