@@ -1,8 +1,11 @@
-// EVA's initial values against eigenvectors of the inputs' covariance, gathered and computed here in double precision.
+// EVA's initial values against eigenvectors of the inputs' covariance, gathered and computed here in double precision,
+// and against numpy's singular vectors of what transformers hands to its modules, with ten losses from there.
 #include <algorithm>
 #include <cmath>
 
+#include "molt/base/file.h"
 #include "molt/data/batch.h"
+#include "molt/optim/adamw.h"
 #include "molt/peft/activation_pca.h"
 #include "tests/cases/methods.h"
 
@@ -11,6 +14,7 @@ namespace {
 
 using testing::GoldenStream;
 using testing::random_tensor;
+using testing::relative_error;
 using testing::TunedModel;
 using Rows = std::vector<std::vector<double>>;
 
@@ -132,6 +136,44 @@ TEST(Eva, StartsFromTheInputsPrincipalDirections) {
     observe(tuned, stream, again);
     method.observed();
     EXPECT_EQ(tuned.trainables()[0].var.value().values(), once);
+  }
+}
+
+// The whole stream as one batch. Where not all directions of the inputs are kept, the leading ones are found by
+// iteration, which is why weights may differ by more than rounding; Adam shrinks it in losses.
+TEST(Eva, NumpysSingularVectorsAndTenLosses) {
+  for (const std::string model : {"tied_small", "untied_odd"}) {
+    const std::string directory = testing::golden_dir(model + "/eva");
+    const Json golden_json = read_json_file(directory + "/golden.json"), &settings = golden_json.at("settings");
+    const io::SafetensorsFile golden(directory + "/golden.safetensors");
+    const GoldenStream stream{io::SafetensorsFile(testing::golden_dir(model) + "/golden.safetensors")};
+    const TunedModel tuned(model, Dtype::kF64,
+                           {eva(settings.at("target_modules").get<std::vector<std::string>>(), settings.at("r"))});
+    nn::EditSet looking;
+    tuned.method().observe(looking);
+    {
+      const NoGrad no_grad;
+      tuned.model().hidden({.segments = &stream.segments, .edits = &looking, .labels = &stream.labels}, stream.ids);
+    }
+    tuned.method().observed();
+    size_t seen = 0;
+    for (const nn::Trainable& t : tuned.trainables()) {
+      if (t.name.find(".lora_A") == std::string::npos) continue;
+      const Tensor expected = golden.tensor("init.base_model.model." + t.name + ".weight");
+      EXPECT_LT(relative_error(t.var.value(), expected), 1e-6) << t.name;
+      ++seen;
+    }
+    EXPECT_EQ(seen, golden.names().size());
+    optim::AdamW optimizer(tuned.parameters(), {});
+    const Json& losses = golden_json.at("losses_f64");
+    for (size_t k = 0; k < losses.size(); ++k) {
+      const nn::LossSum loss = tuned.loss(stream);
+      backward(loss.sum);
+      const double scale = 1 / static_cast<double>(loss.count);
+      EXPECT_NEAR(loss.sum.value().values()[0] * scale / losses[k].get<double>(), 1, 1e-7) << "step " << k;
+      optimizer.step(settings.at("lr").get<double>(), scale);
+      tuned.after_step();
+    }
   }
 }
 

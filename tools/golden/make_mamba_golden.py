@@ -16,9 +16,12 @@ import torch
 import torch.nn.functional as F
 
 import cases
+import eva_reference
 import lora_golden
 import mamba_reference
+import sdt_forms
 import sdt_reference
+import ssm_methods_golden
 import training_golden
 from common import GOLDEN, max_abs, peer_in_float64, save_tensors, to_float64, write_case_json
 
@@ -121,6 +124,9 @@ def main(argv):
         if case != "no_conv_bias":
             lora_golden.make_all(MAMBA, case, model, stream)
             training_golden.make_all(MAMBA, case, model, stream)
+            ssm_methods_golden.make_all(MAMBA, case, model, stream)
+            sdt_forms.make_all(case, model, stream)
+            eva_reference.make(case, model, stream)
         if case == "tied_small":
             sdt_reference.make(case)
 
