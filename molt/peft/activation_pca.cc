@@ -45,6 +45,8 @@ void IncrementalPca::add(const Tensor& rows) {
     mean_ = mean;
   }
   seen_ += n;
+  const std::vector<double> lengths = squared_lengths(stacked.row_range(before, all - before));
+  for (const double length : lengths) total_ += length;
 
   // Rows of A are √σ v, since principal_pair shares singular values evenly; σ = ‖√σ v‖².
   const int64_t k = std::min({kept_, all, I});
@@ -54,6 +56,13 @@ void IncrementalPca::add(const Tensor& rows) {
     Tensor row = scaled_.row_range(r, 1);
     row.scale(std::sqrt(sizes[static_cast<size_t>(r)]));
   }
+}
+
+std::vector<double> IncrementalPca::explained() const {
+  if (!scaled_.defined() || total_ == 0) return {};
+  std::vector<double> shares = squared_lengths(scaled_);
+  for (double& share : shares) share /= total_;
+  return shares;
 }
 
 Tensor IncrementalPca::directions(int64_t count) const {

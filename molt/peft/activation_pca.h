@@ -20,9 +20,12 @@ class IncrementalPca {
   /// The leading directions (k, I), of length 1, most important first, k ≤ `count`: those in which the rows vary at
   /// all. The largest entry of each is positive.
   Tensor directions(int64_t count) const;
+  /// Of all variance of the rows, the share in each of the kept directions, most important first.
+  std::vector<double> explained() const;
 
  private:
   int64_t kept_, seen_ = 0;
+  double total_ = 0;          // Σ ‖row - mean‖²
   std::vector<double> mean_;  // (I)
   Tensor scaled_;             // (k, I): directions times singular values
 };

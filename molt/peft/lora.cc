@@ -17,6 +17,7 @@ Lora::Lora(LoraConfig config, uint64_t seed, Dtype dtype) : Configured(std::move
   if (!(config_.loraplus_lr_ratio > 0))
     usage_error("lora: loraplus_lr_ratio must be above 0, is ", config_.loraplus_lr_ratio);
   if (config_.eva_batches < 1) usage_error("lora: eva_batches must be at least 1, is ", config_.eva_batches);
+  if (!(config_.eva_rho >= 1)) usage_error("lora: eva_rho must be at least 1, is ", config_.eva_rho);
   if (config_.alternate < 0) usage_error("lora: alternate must not be negative, is ", config_.alternate);
   const std::string& init = config_.init_lora_weights;
   if (!std::regex_match(init, std::regex("true|gaussian|pissa(_niter_[0-9]{1,4})?|olora|eva")))
@@ -27,15 +28,36 @@ Lora::~Lora() = default;
 
 void Lora::attach(const nn::SiteTable& sites) {
   using Kind = nn::SiteKind;
-  const auto targets =
+  targets_ =
       resolve_targets(sites, config_.target_modules, {Kind::kLinear, Kind::kEmbedding, Kind::kConv, Kind::kParam});
-  for (const nn::Target& target : targets) {
-    const int64_t rank = patterned(config_.rank_pattern, target.site->path, config_.r, "rank_pattern");
-    const double alpha = patterned(config_.alpha_pattern, target.site->path, config_.lora_alpha, "alpha_pattern");
+  for (const nn::Target& target : targets_) {
     if (config_.init_lora_weights == "eva" && target.site->kind != Kind::kLinear)
       usage_error("init_lora_weights: eva takes its values from a linear's input; ", target.site->path, " is a ",
                   nn::site_kind_name(target.site->kind));
+    const int64_t rank = configured_rank(*target.site);
     if (rank < 1) usage_error("rank_pattern: rank must be at least 1, is ", rank);
+  }
+  place_pairs();
+  coverage_ = peft::coverage(sites, targets_);
+}
+
+int64_t Lora::configured_rank(const nn::Site& site) const {
+  return patterned(config_.rank_pattern, site.path, config_.r, "rank_pattern");
+}
+
+double Lora::configured_alpha(const nn::Site& site) const {
+  return patterned(config_.alpha_pattern, site.path, config_.lora_alpha, "alpha_pattern");
+}
+
+// Where a rank was moved, alpha moves along (PEFT's adjust_scaling_factors): alpha / r stays.
+void Lora::place_pairs(const Ranks& ranks) {
+  adapters_.clear();
+  magnitudes_.clear();
+  moved_ = !ranks.empty();
+  for (const nn::Target& target : targets_) {
+    const int64_t own = configured_rank(*target.site), rank = moved_ ? ranks.at(target.site) : own;
+    if (rank == 0) continue;
+    const double alpha = configured_alpha(*target.site) * (static_cast<double>(rank) / static_cast<double>(own));
     const double divisor = config_.use_rslora ? std::sqrt(static_cast<double>(rank)) : static_cast<double>(rank);
     adapters_.push_back(std::make_shared<LoraAdapter>(target, PairOptions{.rank = rank,
                                                                           .scale = alpha / divisor,
@@ -47,7 +69,6 @@ void Lora::attach(const nn::SiteTable& sites) {
                                                                           .dtype = dtype_}));
     if (config_.use_dora) magnitudes_.push_back(std::make_shared<DoraMagnitude>(adapters_.back(), dtype_));
   }
-  coverage_ = peft::coverage(sites, targets);
 }
 
 void Lora::bind(nn::EditSet& edits) const {
@@ -57,6 +78,7 @@ void Lora::bind(nn::EditSet& edits) const {
 
 void Lora::begin_phase(int phase) {
   if (phase == 0) return;
+  if (moved_) place_pairs();
   for (const auto& adapter : adapters_) adapter->reset();
   for (const auto& magnitude : magnitudes_) magnitude->reset();
 }

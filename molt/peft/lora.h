@@ -23,6 +23,7 @@ struct LoraConfig {
   bool use_dora = false;
   std::string init_lora_weights = "true";
   int64_t eva_batches = 4;
+  double eva_rho = 1;
   double loraplus_lr_ratio = 1;
   int64_t alternate = 0;
   std::vector<std::string> target_modules = {"in_proj", "x_proj", "out_proj"};
@@ -40,6 +41,9 @@ struct LoraConfig {
             "initial values: true | gaussian | pissa | pissa_niter_N | olora (from the base's weights) | eva (from the "
             "data)");
     v.field("eva_batches", eva_batches, "eva: how many batches it looks at before training");
+    v.field("eva_rho", eva_rho,
+            "eva: ranks move to targets whose inputs need them, up to so many times a target's own; 1: they stay "
+            "(PEFT: 2)");
     v.field("loraplus_lr_ratio", loraplus_lr_ratio, "learning rate of B over that of A (LoRA+ advises 16)");
     v.field("alternate", alternate,
             "B trains for so many steps while A rests, then A while B rests, and so on (RoLoRA); 0: both train");
@@ -73,13 +77,29 @@ class Lora final : public Configured<LoraConfig> {
   std::vector<std::pair<std::string, Tensor>> state() const override;
   void load_state(const std::vector<std::pair<std::string, Tensor>>& tensors) override;
   int64_t trainable_count() const override;
+  /// With the ranks that eva moved, so that an adapter does not depend on the data.
+  Json config_json() const override;
   Json peft_config() const override;
   std::string coverage() const override { return coverage_; }
 
  private:
+  using Ranks = std::map<const nn::Site*, int64_t>;
+  /// Makes the pairs, with the config's ranks or with these; a site of rank 0 has none.
+  void place_pairs(const Ranks& ranks = {});
+  int64_t configured_rank(const nn::Site& site) const;
+  double configured_alpha(const nn::Site& site) const;
+  /// The most that a site's rank may become.
+  int64_t most_rank(const nn::Site& site) const;
+  /// Ranks by how much of its inputs' variance each further direction of a target explains.
+  void redistribute();
+  /// Ranks as stored tensors have them.
+  void adopt_ranks(const std::vector<std::pair<std::string, Tensor>>& tensors);
+
   uint64_t seed_;
   Dtype dtype_;
   std::string coverage_;
+  std::vector<nn::Target> targets_;
+  bool moved_ = false;  // ranks are not the config's
   std::vector<std::shared_ptr<LoraAdapter>> adapters_;
   std::vector<std::shared_ptr<DoraMagnitude>> magnitudes_;               // beside adapters_, or none
   std::map<const nn::Site*, std::shared_ptr<InputObserver>> observers_;  // while eva looks at batches

@@ -128,6 +128,7 @@ void load_pairs(const LoraPairs& pairs, const std::vector<std::pair<std::string,
 }
 
 void Lora::load_state(const std::vector<std::pair<std::string, Tensor>>& tensors) {
+  if (config_.init_lora_weights == "eva" && config_.eva_rho > 1) adopt_ranks(tensors);
   load_pairs(adapters_, tensors);
   for (const auto& magnitude : magnitudes_) {
     const nn::Target& t = magnitude->target();

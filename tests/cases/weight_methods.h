@@ -141,6 +141,7 @@ inline void add_weight_methods(const std::string& model, const std::function<voi
          .methods = {with<peft::Diffora>({.r = 2, .lora_alpha = 3, .keep = 0, .warmup_steps = 3})},
          .phase = 1});
   alone({"lora_eva", {lora_as({.init_lora_weights = "eva", .target_modules = linears})}});
+  alone({"lora_eva_rho", {lora_as({.init_lora_weights = "eva", .eva_rho = 2, .target_modules = linears})}});
   composed({"miss", {with<peft::Miss>({.r = 3, .target_modules = {"in_proj", "x_proj", "out_proj"}})}});
   alone({"miss_slices", {with<peft::Miss>({.r = 4, .target_modules = some})}});
   composed({"adalora", {with<peft::AdaLora>({.target_r = 1, .init_r = 2, .target_modules = linears})}});

@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <cmath>
 
+#include "molt/app/methods.h"
+#include "molt/base/error.h"
 #include "molt/base/file.h"
 #include "molt/data/batch.h"
 #include "molt/optim/adamw.h"
@@ -177,6 +179,105 @@ TEST(Eva, NumpysSingularVectorsAndTenLosses) {
   }
 }
 
+const size_t kPrefix = std::string("base_model.model.").size();
+
+/// Ranks by path, from PEFT's form.
+std::map<std::string, int64_t> ranks_of(const nn::Method& method) {
+  std::map<std::string, int64_t> ranks;
+  for (const auto& [name, tensor] : method.state()) {
+    const size_t end = name.rfind(".lora_A.weight");
+    if (end != std::string::npos) ranks[name.substr(kPrefix, end - kPrefix)] = tensor.rows();
+  }
+  return ranks;
+}
+
+void observe_all(TunedModel& tuned, const std::vector<int32_t>& ids, const std::vector<int32_t>& labels) {
+  nn::EditSet looking;
+  tuned.method().observe(looking);
+  const Segments segments = Segments::one(static_cast<int64_t>(ids.size()));
+  const NoGrad no_grad;
+  tuned.model().hidden({.segments = &segments, .edits = &looking, .labels = &labels}, ids);
+  tuned.method().observed();
+  tuned.bind();
+}
+
+peft::LoraConfig moving(int64_t r, double rho, std::vector<std::string> targets) {
+  return {.r = r, .lora_alpha = 6, .init_lora_weights = "eva", .eva_rho = rho, .target_modules = std::move(targets)};
+}
+
+TEST(Eva, RanksMoveAsPeftMovesThem) {
+  for (const std::string model : {"tied_small", "untied_odd"}) {
+    const std::string directory = testing::golden_dir(model + "/eva_rho");
+    const Json golden_json = read_json_file(directory + "/golden.json"), &settings = golden_json.at("settings");
+    const io::SafetensorsFile golden(directory + "/golden.safetensors");
+    const auto config = moving(settings.at("r"), settings.at("rho"), settings.at("target_modules"));
+    TunedModel tuned(model, Dtype::kF64, {testing::with<peft::Lora>(config)});
+    observe_all(tuned, golden_json.at("tokens"), golden_json.at("labels"));
+    const auto expected = golden_json.at("ranks").get<std::map<std::string, int64_t>>();
+    EXPECT_EQ(ranks_of(tuned.method()), expected);
+    EXPECT_TRUE(std::any_of(expected.begin(), expected.end(), [&](const auto& e) { return e.second != config.r; }));
+    const Json peft_config = tuned.method().peft_config();
+    for (const auto& [name, tensor] : tuned.method().state()) {
+      if (name.find("lora_A") == std::string::npos) continue;
+      const std::string path = name.substr(kPrefix, name.rfind(".lora_A") - kPrefix);
+      const Tensor stored = golden.tensor("init." + path);
+      ASSERT_EQ(tensor.shape(), stored.shape()) << path;
+      const std::vector<double> a = tensor.values(), b = stored.values();
+      const auto width = static_cast<size_t>(stored.cols());
+      for (size_t k = 0; k < static_cast<size_t>(stored.rows()); ++k) {
+        // PEFT stops where directions turn by less than 0.99 from batch to batch, and goes on in f32.
+        const std::vector<double> row(b.begin() + static_cast<int64_t>(k * width),
+                                      b.begin() + static_cast<int64_t>((k + 1) * width));
+        EXPECT_GT(aligned(row, a.data() + k * width), 0.999) << path << " row " << k;
+      }
+      const double alpha = peft_config.at("alpha_pattern").value(path, peft_config.at("lora_alpha").get<double>());
+      EXPECT_DOUBLE_EQ(alpha / static_cast<double>(stored.rows()), golden_json.at("scales").at(path).get<double>())
+          << path;
+    }
+  }
+}
+
+// A target whose inputs vary little may end with nothing; what is written can be read back, by an adapter's config,
+// which names the ranks, and by the recipe's, as a resumed run does.
+TEST(Eva, MovedRanksAreReadBack) {
+  const GoldenStream stream{io::SafetensorsFile(testing::golden_dir("tied_small") + "/golden.safetensors")};
+  const auto config = moving(1, 8, {"in_proj", "x_proj:B", "x_proj:C", "out_proj"});
+  TunedModel tuned("tied_small", Dtype::kF64, {testing::with<peft::Lora>(config)});
+  observe_all(tuned, stream.ids, stream.labels);
+  const auto ranks = ranks_of(tuned.method());
+  EXPECT_LT(ranks.size(), 6u);  // two layers, of which some target has none
+  int64_t all = 0;
+  for (const auto& [path, rank] : ranks) all += rank;
+  EXPECT_EQ(all, 8);  // a rank for each of four targets in two layers, as before; slices are stacked
+  EXPECT_EQ(tuned.logits(stream).values(), tuned.base_logits(stream).values());
+  for (const nn::Trainable& t : tuned.trainables()) {
+    Tensor value = t.var.value();
+    value.add(random_tensor(value.shape(), 9, 0.1));
+  }
+  const Tensor expected = tuned.logits(stream);
+  const auto read_back = [&](const Json& options) {
+    const app::MethodEntry entry{"lora", app::YamlNode::parse(options.dump(), "test")};
+    TunedModel again("tied_small", Dtype::kF64, {[&](Dtype d) { return app::make_method(entry, 7, d); }});
+    again.method().load_state(tuned.method().state());
+    again.bind();
+    EXPECT_EQ(again.logits(stream).values(), expected.values());
+    EXPECT_EQ(again.method().trainable_count(), tuned.method().trainable_count());
+  };
+  Json own = tuned.method().config_json();
+  EXPECT_EQ(own.at("eva_rho"), 1);
+  EXPECT_EQ(own.at("rank_pattern").size(), ranks.size());
+  own.erase("method");
+  read_back(own);
+  Json recipe = peft::Lora(config, 1, Dtype::kF64).config_json();
+  recipe.erase("method");
+  EXPECT_EQ(recipe.at("eva_rho"), 8);
+  read_back(recipe);
+  // A later phase begins with the recipe's ranks, to be moved by what it sees.
+  tuned.begin_phase(1);
+  EXPECT_EQ(ranks_of(tuned.method()).size(), 6u);
+  EXPECT_THROW(peft::Lora(moving(1, 0.5, {"in_proj"}), 1, Dtype::kF32), UsageError);
+}
+
 TEST(Eva, PortionsDoNotMatterAndMissingDirectionsAreLeft) {
   const Tensor rows = random_tensor({40, 6}, 3);
   peft::IncrementalPca whole(6), parts(6);
@@ -186,10 +287,17 @@ TEST(Eva, PortionsDoNotMatterAndMissingDirectionsAreLeft) {
   EXPECT_EQ(parts.rows_seen(), 40);
   const std::vector<double> a = whole.directions(6).values(), b = parts.directions(6).values();
   for (size_t i = 0; i < a.size(); ++i) EXPECT_NEAR(a[i], b[i], 1e-9);
+  double sum = 0;
+  for (size_t i = 0; i < 6; ++i) {
+    EXPECT_NEAR(whole.explained()[i], parts.explained()[i], 1e-9);
+    sum += whole.explained()[i];
+  }
+  EXPECT_NEAR(sum, 1, 1e-9);
   // Two rows vary in one direction, equal rows in none.
   peft::IncrementalPca two(6), none(6);
   two.add(rows.row_range(0, 2).clone());
   EXPECT_EQ(two.directions(6).rows(), 1);
+  EXPECT_NEAR(two.explained()[0], 1, 1e-12);
   EXPECT_FALSE(peft::IncrementalPca(6).directions(6).defined());
   none.add(Tensor::zeros({5, 6}, Dtype::kF64));
   EXPECT_FALSE(none.directions(6).defined());

@@ -69,8 +69,9 @@ inline Recipe slora_recipe() {
           config(6)};
 }
 
-inline Recipe eva_recipe(bool warm_up) {
-  Recipe recipe{{molt::testing::with<peft::Lora>({.r = 3, .init_lora_weights = "eva", .target_modules = {"in_out"}})},
+inline Recipe eva_recipe(bool warm_up, double rho = 1) {
+  Recipe recipe{{molt::testing::with<peft::Lora>(
+                    {.r = 3, .init_lora_weights = "eva", .eva_rho = rho, .target_modules = {"in_out"}})},
                 config(6)};
   if (warm_up) recipe.methods.insert(recipe.methods.begin(), sdt_with("a_log"));
   return recipe;

@@ -173,6 +173,7 @@ std::vector<ResumeCase> resume_cases() {
       {"slora", slora_recipe(), {2, 5}},
       {"eva", eva_recipe(false), {1, 4}},
       {"eva_after_a_warm_up", eva_recipe(true), {2, 3, 5}},
+      {"eva_with_ranks_that_move", eva_recipe(true, 3), {2, 3, 5}},
       {"diffora", diffora_recipe(), {1, 4, 6}},
       {"full", {{full_on({})}, config(6)}, {2, 5}},
       {"some_and_lora", {{full_on({"A_log", "D"}), lora_on({"out_proj"}, 0.2)}, config(6)}, {1, 4}},

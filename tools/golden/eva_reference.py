@@ -16,6 +16,7 @@ if __name__ == "__main__":
     common.fix_hash_seed()
 
 import numpy as np
+import peft
 import torch
 
 import cases
@@ -23,6 +24,7 @@ import lora_golden
 import training_golden
 from common import GOLDEN, peer_in_float64, save_tensors, to_float64, write_case_json
 
+RHO = 2.0
 RANK, ALPHA, TARGETS = 3, 6, ("in_proj", "x_proj", "out_proj")
 SETTINGS = dict(lr=1e-2, weight_decay=0.0, clip=None, schedule="constant", warmup=0)
 
@@ -48,6 +50,27 @@ def directions(inputs):
     _, sizes, vectors = np.linalg.svd(inputs - inputs.mean(0), full_matrices=False)
     signs = np.sign(np.take_along_axis(vectors, np.abs(vectors).argmax(1)[:, None], axis=1))
     return torch.from_numpy((vectors * signs)[:RANK].copy()), sizes / sizes[0]
+
+
+def make_ranks(case, model, stream):
+    """Which ranks PEFT gives its targets when it may move them (rho), by what it sees of the longest segment; in float32, as it
+    takes a model's inputs, which is far from where the order of directions would change."""
+    ids, targets = max(stream.segments(), key=lambda s: len(s[0]))
+    wrapped = lora_golden.peft_model(model, dict(r=RANK, lora_alpha=ALPHA, target_modules=["in_proj", "x_proj"],
+                                                 init_lora_weights="eva", eva_config=peft.EvaConfig(rho=RHO)))
+    batch = dict(input_ids=ids[None], labels=targets[None])
+    peft.initialize_lora_eva_weights(wrapped, [batch], show_progress_bar=False)
+    state = {k.removeprefix("base_model.model."): v for k, v in wrapped.state_dict().items() if ".lora_A." in k}
+    scales = lora_golden.scales_of(wrapped)
+    directory = GOLDEN / "mamba" / case / "eva_rho"
+    shutil.rmtree(directory, ignore_errors=True)
+    save_tensors(directory / "golden.safetensors",
+                 {f"init.{k.removesuffix('.lora_A.default.weight')}": v for k, v in state.items()})
+    write_case_json(directory, {
+        "case": f"{case}/eva_rho", "base": "../checkpoint", "tokens": ids.tolist(), "labels": targets.tolist(),
+        "settings": {"r": RANK, "lora_alpha": ALPHA, "rho": RHO, "target_modules": ["in_proj", "x_proj"]},
+        "ranks": {k.removesuffix(".lora_A.default.weight"): len(v) for k, v in state.items()}, "scales": scales})
+    print(f"  {case}/eva_rho:", {k.split("layers.")[1].split(".lora")[0]: len(v) for k, v in state.items()}, scales)
 
 
 def make(case, model, stream):
@@ -76,6 +99,7 @@ def make(case, model, stream):
         "case": f"{case}/eva", "seed": cases.CONFIGS[case]["seed"], "base": "../checkpoint", "stream": "../golden.safetensors",
         "settings": SETTINGS | {"r": RANK, "lora_alpha": ALPHA, "target_modules": list(TARGETS), "steps": training_golden.STEPS},
         "arrays": "init.KEY: right singular vectors of the centred inputs", "singular_values": spectra, "losses_f64": losses})
+    make_ranks(case, model, stream)
     print(f"  {case}/eva: {len(inputs)} targets, {losses[0]:.5f} -> {losses[-1]:.5f}, gap {gap:.1e}")
 
 
