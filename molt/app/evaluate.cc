@@ -28,16 +28,19 @@ data::DataConfig judged_data(const Recipe& recipe) {
 }  // namespace
 
 std::string Subject::describe() const {
-  return adapter.empty() ? model + ", without an adapter" : adapter + " on " + model;
+  if (adapters.empty()) return model + ", without an adapter";
+  std::string all;
+  for (const std::string& adapter : adapters) all += (all.empty() ? "" : ", ") + adapter;
+  return all + " on " + model;
 }
 
-Subject subject_of(const Recipe& recipe, const std::string& adapter) {
+Subject subject_of(const Recipe& recipe, const std::vector<std::string>& adapters) {
   const fs::path run = recipe.output_dir;
-  Subject subject{recipe.model, adapter};
-  if (adapter.empty() && fs::exists(run / "model" / "config.json")) return {(run / "model").string(), ""};
-  if (adapter.empty() && fs::exists(run / "adapter" / "adapter_config.json"))
-    subject.adapter = (run / "adapter").string();
-  if (subject.model.empty() && adapter.empty())
+  Subject subject{recipe.model, adapters};
+  if (adapters.empty() && fs::exists(run / "model" / "config.json")) return {(run / "model").string()};
+  if (adapters.empty() && fs::exists(run / "adapter" / "adapter_config.json"))
+    subject.adapters = {(run / "adapter").string()};
+  if (subject.model.empty() && adapters.empty())
     usage_error(recipe.output_dir,
                 ": holds no model/ yet; the recipe makes its model from scratch: run `molt train` first");
   if (subject.model.empty())
@@ -45,9 +48,9 @@ Subject subject_of(const Recipe& recipe, const std::string& adapter) {
   return subject;
 }
 
-Judgement evaluate(const Subject& subject, const Recipe& recipe, const JudgeProgress& progress) {
+std::vector<Judgement> evaluate(const Subject& subject, const Recipe& recipe, const JudgeProgress& progress) {
   Workspace workspace({.model = subject.model,
-                       .adapter = subject.adapter,
+                       .adapters = subject.adapters,
                        .tokenizer = recipe.tokenizer,
                        .base_dtype = recipe.base_dtype,
                        .compute = recipe.compute,
@@ -60,7 +63,17 @@ Judgement evaluate(const Subject& subject, const Recipe& recipe, const JudgeProg
   const data::Data data = data::load_data(judged_data(recipe), encoder, options);
   if (!data.test && !data.validation)
     usage_error("data: neither test nor validation is given; there is nothing to judge on");
-  return judge(workspace.view(), recipe, data, tokenizer, encoder, progress);
+  std::vector<eval::ModelView> views = workspace.views();
+  if (views.size() > 1) views.pop_back();  // the base alone
+  std::vector<Judgement> judgements;
+  for (size_t i = 0; i < views.size(); ++i) {
+    const auto part = [&](int64_t done, int64_t total) {
+      const auto before = static_cast<int64_t>(i), all = static_cast<int64_t>(views.size());
+      if (progress) progress(before * total + done, all * total);
+    };
+    judgements.push_back(judge(views[i], recipe, data, tokenizer, encoder, part));
+  }
+  return judgements;
 }
 
 }  // namespace molt::app

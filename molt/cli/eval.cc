@@ -1,5 +1,6 @@
 // molt eval
 #include <algorithm>
+#include <functional>
 #include <memory>
 
 #include "molt/app/evaluate.h"
@@ -49,10 +50,7 @@ app::Recipe recipe_of(const CLI::App& verb, const Options& o) {
   return app::Recipe::from(root, name.substr(0, name.rfind('.')));
 }
 
-void print_json(const app::Subject& subject, const app::Judgement& judgement) {
-  OrderedJson out = OrderedJson::object();
-  out["model"] = subject.model;
-  out["adapter"] = subject.adapter.empty() ? OrderedJson(nullptr) : OrderedJson(subject.adapter);
+void put(OrderedJson& out, const app::Judgement& judgement) {
   out["scores"] = OrderedJson::object();
   for (const auto& [name, value] : judgement.scores) out["scores"][name] = value;
   out["main"] = judgement.main;
@@ -62,21 +60,61 @@ void print_json(const app::Subject& subject, const app::Judgement& judgement) {
     if (s.correct) row["correct"] = *s.correct;
     out["samples"].push_back(row);
   }
+}
+
+/// Several adapters are a list of what one is.
+void print_json(const app::Subject& subject, const std::vector<app::Judgement>& judgements) {
+  OrderedJson out = OrderedJson::object();
+  out["model"] = subject.model;
+  if (judgements.size() == 1) {
+    out["adapter"] = subject.adapters.empty() ? OrderedJson(nullptr) : OrderedJson(subject.adapters[0]);
+    put(out, judgements[0]);
+  } else {
+    out["adapters"] = OrderedJson::array();
+    for (size_t i = 0; i < judgements.size(); ++i) {
+      OrderedJson one = {{"name", app::read_adapter_spec(subject.adapters[i]).name}, {"adapter", subject.adapters[i]}};
+      put(one, judgements[i]);
+      out["adapters"].push_back(one);
+    }
+  }
   to_stdout(out.dump(2, ' ', false, OrderedJson::error_handler_t::replace) + "\n");
 }
 
-void print_table(const app::Subject& subject, const app::Judgement& judgement) {
-  size_t width = 16;
-  for (const auto& [name, value] : judgement.scores) width = std::max(width, name.size() + 2);
-  std::string text = "judged" + std::string(width - 6, ' ') + subject.describe() + "\n";
-  for (const auto& [name, value] : judgement.scores)
-    text += name + std::string(width - name.size(), ' ') + format_significant(value, 5) + "\n";
-  for (const train::SampleRow& s : judgement.samples) {
-    text += str("\n", s.prompt, "\n  expected   ", s.expected, "\n  generated  ", s.generated,
-                !s.correct   ? ""
-                : *s.correct ? "  (right)"
-                             : "  (wrong)",
-                "\n");
+std::string padded(const std::string& text, size_t width) {
+  return text + std::string(width - std::min(width, text.size()), ' ');
+}
+
+/// A row per score, a column per adapter; then what each said.
+void print_table(const app::Subject& subject, const std::vector<app::Judgement>& judgements) {
+  size_t first = 16, column = 9;
+  for (const auto& [name, value] : judgements[0].scores) first = std::max(first, name.size() + 2);
+  std::vector<std::string> names;
+  for (size_t i = 0; i < judgements.size() && judgements.size() > 1; ++i) {
+    names.push_back(app::read_adapter_spec(subject.adapters[i]).name);
+    column = std::max(column, names[i].size());
+  }
+  std::string text = padded("judged", first) + subject.describe() + "\n";
+  const auto row = [&](const std::string& head, const std::function<std::string(size_t)>& cell) {
+    text += padded(head, first);
+    for (size_t i = 0; i < judgements.size(); ++i)
+      text += i + 1 < judgements.size() ? padded(cell(i), column + 2) : cell(i);
+    text += "\n";
+  };
+  if (!names.empty()) row("", [&](size_t i) { return names[i]; });
+  for (size_t s = 0; s < judgements[0].scores.size(); ++s) {
+    row(judgements[0].scores[s].first,
+        [&](size_t i) { return format_significant(judgements[i].scores.at(s).second, 5); });
+  }
+  for (size_t s = 0; s < judgements[0].samples.size(); ++s) {
+    text += str("\n", judgements[0].samples[s].prompt, "\n  expected   ", judgements[0].samples[s].expected);
+    for (size_t i = 0; i < judgements.size(); ++i) {
+      const train::SampleRow& said = judgements[i].samples.at(s);
+      text += str("\n  ", padded(names.empty() ? "generated" : names[i], column), "  ", said.generated,
+                  !said.correct   ? ""
+                  : *said.correct ? "  (right)"
+                                  : "  (wrong)");
+    }
+    text += "\n";
   }
   to_stdout(text);
 }
@@ -85,9 +123,9 @@ void print_table(const app::Subject& subject, const app::Judgement& judgement) {
 
 void add_eval(CLI::App& app) {
   auto o = std::make_shared<Options>();
-  CLI::App* verb = app.add_subcommand("eval", "Judge what a recipe made, an adapter, or a plain base");
+  CLI::App* verb = app.add_subcommand("eval", "Judge what a recipe made, adapters, or a plain base");
   verb->add_option("recipe", o->arguments, "recipe file (YAML), then key=value pairs that replace the recipe's");
-  add_model_options(*verb, o->model);
+  add_model_options(*verb, o->model, true);
   verb->add_option("--data", o->data, "files to judge on, in place of the recipe's")->allow_extra_args(false);
   verb->add_option("--prompt", o->prompt, "template of a record's prompt (default: {prompt})");
   verb->add_option("--completion", o->completion, "template of what should be said (default: {completion})");
@@ -98,21 +136,21 @@ void add_eval(CLI::App& app) {
   verb->callback([o, verb] {
     app::Recipe recipe = recipe_of(*verb, *o);
     if (verb->get_option("--samples")->count() == 0) recipe.evaluation.samples = 0;
-    const app::Subject subject = app::subject_of(recipe, o->model.adapter);
+    const app::Subject subject = app::subject_of(recipe, o->model.adapters);
     train::ProgressOptions options;
     options.sink = to_stderr;
     options.tty = terminal().tty;
     options.width = terminal().width;
     train::Progress progress(std::move(options));
     bool begun = false;
-    const app::Judgement judgement = app::evaluate(subject, recipe, [&](int64_t done, int64_t total) {
+    const std::vector<app::Judgement> judgements = app::evaluate(subject, recipe, [&](int64_t done, int64_t total) {
       if (!std::exchange(begun, true)) progress.begin("judge", total);
       train::ProgressStatus status;
       status.step = done;
       progress.update(status);
     });
     if (begun) progress.finish();
-    o->json ? print_json(subject, judgement) : print_table(subject, judgement);
+    o->json ? print_json(subject, judgements) : print_table(subject, judgements);
   });
 }
 

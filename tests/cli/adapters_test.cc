@@ -1,5 +1,5 @@
 // molt generate with several adapters: each record has the one it asks for, in one batch as alone; sums by weight;
-// wrong names are one line.
+// wrong names are one line. molt eval judges several as each alone.
 #include "molt/base/json.h"
 #include "tests/cli/tiny.h"
 
@@ -23,6 +23,34 @@ std::vector<Json> lines_of(const std::string& text) {
   std::stringstream in(text);
   for (std::string line; std::getline(in, line);) lines.push_back(Json::parse(line));
   return lines;
+}
+
+TEST(SeveralAdapters, AreJudgedAsEachAlone) {
+  const std::string a = lora_run("judged_a", 1), b = lora_run("judged_b", 2);
+  const std::string data = scratch().write("judged.jsonl",
+                                           "{\"prompt\": \"turn on\", \"completion\": \" one\"}\n"
+                                           "{\"prompt\": \"turn off\", \"completion\": \" two\"}\n");
+  const std::string common =
+      "eval --model " + tiny_model() + " --data " + data + " --metric exact_match --samples 1 data.cache_dir=$CACHE ";
+  const auto judged = [&](const std::string& adapters) {
+    const Ran ran = run_molt(common + adapters + " --json");
+    EXPECT_EQ(ran.code, 0) << ran.err;
+    return Json::parse(ran.out);
+  };
+  const Json both = judged("--adapter a=" + a + " --adapter b=" + b).at("adapters");
+  ASSERT_EQ(both.size(), 2u);
+  for (size_t i = 0; i < 2; ++i) {
+    const Json alone = judged("--adapter " + (i == 0 ? a : b));
+    EXPECT_EQ(both[i].at("name"), i == 0 ? "a" : "b");
+    for (const char* key : {"scores", "main", "samples"}) EXPECT_EQ(both[i].at(key), alone.at(key)) << key;
+  }
+  EXPECT_NE(both[0].at("scores"), both[1].at("scores"));
+  const Ran table = run_molt(common + "--adapter a=" + a + " --adapter b=" + b);
+  EXPECT_TRUE(has(table.out, "\nperplexity ")) << table.out;
+  EXPECT_TRUE(has(table.out, "\n  b          ")) << table.out;
+  const Ran unnamed = run_molt(common + "--adapter " + a + " --adapter " + b);
+  EXPECT_EQ(unnamed.code, 2);
+  EXPECT_TRUE(has(unnamed.err, "give each a name"));
 }
 
 TEST(SeveralAdapters, EachRecordHasItsOwnInOneBatch) {
