@@ -161,6 +161,7 @@ std::optional<train::MethodResult> run_variant(const Variant& v, const TrainRunO
     if (options.sink) options.sink(v.name + ": finished before\n");
     return read_result(v);
   }
+  if (options.should_stop && options.should_stop()) return std::nullopt;
   if (options.sink) options.sink(v.name + "\n");
   trim_memory();
   reset_process_peak();

@@ -165,6 +165,7 @@ TrainRunResult run_training(const Recipe& recipe, const TrainRunOptions& options
   if (base.checkpoint) base.checkpoint->release();
   train::Trainer trainer(model, method_list, *prepared.stream, training, recipe.seed, &run, identity, hooks);
   const int64_t done = options.resume ? trainer.resume() : 0;
+  if (options.on_steps) options.on_steps(true);
   const std::string log_path = run.metrics();
   // Records of the checkpoint's own step that came after it will be written again.
   const Json& extra = trainer.extra();
@@ -190,6 +191,7 @@ TrainRunResult run_training(const Recipe& recipe, const TrainRunOptions& options
     say(str("stopped after step ", trained.steps, "; go on with: molt train … --resume"));
     return result;
   }
+  if (options.on_steps) options.on_steps(false);
 
   if (whole) {
     result.product = run_dir + "/model";

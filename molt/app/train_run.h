@@ -18,6 +18,9 @@ struct TrainRunOptions {
   bool tty = false;
   int width = 80;
   std::function<void(std::string_view)> sink;  ///< progress and messages; may be empty
+  /// Called before the first step (true) and after the last (false). Only in between is should_stop asked, and has a
+  /// run that is stopped anything to lose: before and after, a signal may end the program.
+  std::function<void(bool)> on_steps;
   std::function<bool()> should_stop;
 };
 

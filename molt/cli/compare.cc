@@ -21,7 +21,7 @@ void add_compare(CLI::App& app) {
     options.tty = terminal().tty;
     options.width = terminal().width;
     options.sink = to_stderr;
-    watch_interrupts();
+    options.on_steps = watch_interrupts;
     options.should_stop = [] { return interrupted.load(); };
     const app::CompareResult result = app::run_comparison(o->recipe, o->overrides, o->only, options);
     if (!result.finished) throw CLI::RuntimeError(130);

@@ -154,7 +154,7 @@ void generate(Options& o) {
   if (chats) o.go_on.stop.push_back(workspace.end_of_turn());
   // A beam search shows nothing before it is over, so there is nothing to end well.
   if (o.go_on.generate.num_beams == 1) {
-    watch_interrupts();
+    watch_interrupts(true);
     o.go_on.should_stop = [] { return interrupted.load(); };
   }
   if (questions.empty()) {

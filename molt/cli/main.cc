@@ -138,9 +138,14 @@ void on_bus_error(int signal, siginfo_t* info, void*) {
   std::_Exit(1);
 }
 
-void watch_interrupts() {
-  std::signal(SIGINT, on_interrupt);
-  std::signal(SIGTERM, on_interrupt);
+void watch_interrupts(bool watch) {
+  // What was there before: a script's background process has Ctrl-C ignored.
+  static void (*kept[])(int) = {SIG_DFL, SIG_DFL};
+  const int signals[] = {SIGINT, SIGTERM};
+  for (int i = 0; i < 2; ++i) {
+    auto* const before = std::signal(signals[i], watch ? on_interrupt : kept[i]);
+    if (before != on_interrupt) kept[i] = before;
+  }
 }
 
 }  // namespace molt::cli

@@ -22,7 +22,7 @@ void add_search(CLI::App& app) {
     options.tty = terminal().tty;
     options.width = terminal().width;
     options.sink = to_stderr;
-    watch_interrupts();
+    options.on_steps = watch_interrupts;
     options.should_stop = [] { return interrupted.load(); };
     const app::SearchResult result = app::run_search(o->recipe, o->overrides, options);
     if (!result.finished) throw CLI::RuntimeError(130);

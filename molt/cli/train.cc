@@ -25,7 +25,7 @@ void add_train(CLI::App& app) {
     options.tty = terminal().tty;
     options.width = terminal().width;
     options.sink = to_stderr;
-    watch_interrupts();
+    options.on_steps = watch_interrupts;
     options.should_stop = [] { return interrupted.load(); };
     const app::TrainRunResult result = app::run_training(recipe, options);
     if (!result.finished) throw CLI::RuntimeError(130);

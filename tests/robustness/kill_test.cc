@@ -116,5 +116,23 @@ TEST(Kill, InterruptedEndsWithACheckpoint) {
   EXPECT_GE(checkpoints, 1);
 }
 
+TEST(Kill, InterruptedBeforeTheFirstStepEndsAtOnce) {
+  const Place& place = Place::the();
+  // A pipe that nobody writes to: the program waits for its data.
+  place.shell("mkfifo pipe.jsonl");
+  for (const char* signal : {"INT", "TERM"}) {
+    SCOPED_TRACE(signal);
+    const Ran ran = place.script(str(
+        // A shell lets what it starts in the background ignore Ctrl-C; env does not.
+        "env --default-signal=INT $MOLT train good.yaml output_dir=early data.train=pipe.jsonl & pid=$!\n"
+        "sleep 0.5; kill -",
+        signal, " $pid; sleep 0.5; kill -9 $pid && echo it did not end; wait $pid"));
+    EXPECT_EQ(ran.out, "");
+    EXPECT_GE(ran.code, 128);
+  }
+  EXPECT_FALSE(fs::exists(place / "early/checkpoints"));
+  place.shell("rm -rf pipe.jsonl early");
+}
+
 }  // namespace
 }  // namespace molt::test
