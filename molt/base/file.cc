@@ -21,6 +21,9 @@ struct Descriptor {
   }
 };
 
+/// What is read as a whole (recipes, configurations, tokenizers, logs) is far shorter.
+constexpr int64_t kMostFileBytes = int64_t{1} << 30;
+
 }  // namespace
 
 std::string read_file(const std::string& path) {
@@ -29,6 +32,10 @@ std::string read_file(const std::string& path) {
   struct stat info {};
   if (::fstat(file.fd, &info) != 0) usage_error(path, ": cannot be read: ", std::strerror(errno));
   if (S_ISDIR(info.st_mode)) usage_error(path, ": expected a file, found a directory");
+  const auto refuse_size = [&] {
+    usage_error(path, ": expected a file that fits into memory, found more than ", kMostFileBytes >> 20, " MiB");
+  };
+  if (info.st_size > kMostFileBytes) refuse_size();
   std::string bytes;
   bytes.reserve(static_cast<size_t>(info.st_size));
   char buffer[1 << 16];
@@ -38,6 +45,7 @@ std::string read_file(const std::string& path) {
     if (n < 0) usage_error(path, ": cannot be read: ", std::strerror(errno));
     if (n == 0) return bytes;
     bytes.append(buffer, static_cast<size_t>(n));
+    if (static_cast<int64_t>(bytes.size()) > kMostFileBytes) refuse_size();  // it grows, or is a device
   }
 }
 

@@ -8,7 +8,7 @@
 
 namespace molt {
 
-/// The bytes of a file. Throws UsageError when it is missing, a directory or unreadable.
+/// The bytes of a file. Throws UsageError when it is missing, a directory, unreadable or longer than 1 GiB.
 std::string read_file(const std::string& path);
 
 /// Writes `path` through a temporary neighbour that is synced and then renamed. Throws SystemError with the cause

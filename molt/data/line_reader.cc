@@ -14,6 +14,7 @@ namespace molt::data {
 namespace {
 
 constexpr size_t kBlock = size_t{1} << 20;
+constexpr size_t kMostLineBytes = size_t{1} << 30;
 
 /// Length of the UTF-8 sequence that starts at p (with n bytes left), or 0 if it is not one.
 size_t sequence_length(const unsigned char* p, size_t n) {
@@ -93,6 +94,14 @@ bool LineReader::next(std::string& line) {
     ended = newline != nullptr;
     at_ += n + (ended ? 1 : 0);
     consumed_ += static_cast<int64_t>(n) + (ended ? 1 : 0);
+    // A line that goes on and on is no text, more often than not; that is said before memory is full of it.
+    if (!ended && std::memchr(begin, '\0', n)) {
+      ++line_;
+      check(line);
+    }
+    if (line.size() > kMostLineBytes)
+      usage_error(path_, ":", line_ + 1, ": expected a line of at most ", kMostLineBytes >> 20,
+                  " MiB, found a longer one");
   }
   if (!any) return false;
   ++line_;

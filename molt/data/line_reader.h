@@ -24,7 +24,7 @@ class LineReader {
 
   /// Puts the next line, without its ending (LF or CR LF), into `line`; false at the end of the file. A last line
   /// without an ending counts; an empty file has no lines. A byte order mark at the start is dropped.
-  /// Throws UsageError with file and line for a NUL byte or invalid UTF-8.
+  /// Throws UsageError with file and line for a NUL byte, invalid UTF-8 and a line of more than 1 GiB.
   bool next(std::string& line);
 
   /// The number of the line last read, from 1.

@@ -14,6 +14,7 @@ namespace molt::text {
 namespace {
 
 constexpr size_t kPiece = size_t{16} << 20;
+constexpr size_t kMostHeldBytes = size_t{1} << 30;
 
 /// The last place where text can be cut without cutting a word or a run of white space: after a line's end, before an
 /// ASCII character that is seen. 0 where there is none.
@@ -56,6 +57,11 @@ std::unordered_map<std::string, int64_t> count_words(const std::vector<std::stri
       file.read(text.data() + had, static_cast<std::streamsize>(kPiece));
       if (file.bad()) system_error(path, ": reading failed");
       text.resize(had + static_cast<size_t>(file.gcount()));
+      if (const size_t nul = text.find('\0', had); nul != std::string::npos)
+        usage_error(path, ": expected text, found a NUL byte at byte ", before + nul, " (is it a binary file?)");
+      if (text.size() > kMostHeldBytes)
+        usage_error(path, ": expected lines of at most ", kMostHeldBytes >> 20, " MiB, found a longer one at byte ",
+                    before);
       more = !file.eof();
       const size_t cut = more ? last_safe_cut(text) : text.size();
       const std::string_view ready = std::string_view(text).substr(0, cut);

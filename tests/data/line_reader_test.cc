@@ -69,6 +69,18 @@ TEST(LineReader, RefusesWhatIsNotText) {
   expect_usage_error([&] { lines_of(dir / "absent"); }, {"absent: ", "No such file"});
 }
 
+TEST(LineReader, AFileWithoutLinesIsRefusedBeforeMemoryIsFull) {
+  TempDir dir;
+  // A terabyte of nothing, as an image of a disk may be.
+  const std::string hole = dir.file("hole", "one\ntwo");
+  std::filesystem::resize_file(hole, uintmax_t{1} << 40);
+  LineReader reader(hole);
+  std::string line;
+  ASSERT_TRUE(reader.next(line));
+  expect_usage_error([&] { reader.next(line); }, {"hole:2: ", "NUL", "byte 4"});
+  EXPECT_LT(line.size(), size_t{4} << 20);
+}
+
 TEST(Utf8, FindsTheFirstByteThatIsNotPartOfIt) {
   for (const char* good : {"", "plain text, longer than eight bytes", "caf\xC3\xA9", "\xE2\x82\xAC", "\xED\x9F\xBF",
                            "\xEE\x80\x80", "\xF0\x9F\x98\x80", "\xF4\x8F\xBF\xBF"})
