@@ -116,15 +116,12 @@ TrainRunResult run_training(const Recipe& recipe, const TrainRunOptions& options
   train::Progress progress(
       {.sink = options.sink ? options.sink : [](std::string_view) {}, .tty = options.tty, .width = options.width});
   std::vector<nn::Method*> method_list;
-  int64_t trainable = 0;
   for (const auto& method : methods) {
     method_list.push_back(method.get());
-    trainable += method->trainable_count();
     say(str("  ", method->name(), ": ", method->coverage(), ", ", format_count(method->trainable_count()),
             " trainable"));
   }
   const bool whole = trains_whole_model(methods, model);
-  const int64_t total_parameters = model.parameter_count() + (whole ? 0 : trainable);
 
   std::optional<train::MetricsLog> log;
   std::optional<train::EventWriter> events;
@@ -217,6 +214,9 @@ TrainRunResult run_training(const Recipe& recipe, const TrainRunOptions& options
   }
   log->sync();
 
+  int64_t trainable = 0;  // as it came out: EVA may have moved ranks
+  for (const auto& method : methods) trainable += method->trainable_count();
+  const int64_t total_parameters = model.parameter_count() + (whole ? 0 : trainable);
   report.title = fs::path(run_dir).filename().string();
   report.created = iso_time_now();
   report.status = "finished";
