@@ -31,6 +31,7 @@ class RecomputeRecord final : public TapeRecord {
       Recording recording;
       y = f_(xs);
     }
+    if (!y.needs_grad()) return;  // what trains inside rests in this pass
     backward(y, std::move(dy));
     for (size_t i = 0; i < xs_.size(); ++i) {
       if (inputs[i] && xs[i].grad().defined()) give_grad(*inputs[i], xs[i].grad());
@@ -59,7 +60,7 @@ RecomputeRecord<F>::Recording::~Recording() {
 }  // namespace detail
 
 /// y = f(xs) for f: vector of Vars (undefined ones stay so) -> Var, keeping only xs. `trains`: something inside f,
-/// beside xs, needs a gradient.
+/// beside xs, may need a gradient.
 template <class F>
 Var recompute(F f, const std::vector<Var>& xs, bool trains) {
   bool needed = trains;

@@ -58,7 +58,7 @@ void print_run(const app::RunPlan& plan) {
   row("memory", "program and data", format_bytes(m.program));
   if (m.mapped > 0) row("memory", "table in its file", format_bytes(m.mapped), "as far as it is looked at");
   row("memory", "weights", format_bytes(m.weights));
-  row("memory", "what trains", format_bytes(m.trainables + m.best), m.best > 0 ? "and a copy of the best" : "");
+  row("memory", "what trains", format_bytes(m.trainables + m.best), m.best > 0 ? "and a copy" : "");
   row("memory", "its gradients and moments", format_bytes(m.optimizer));
   row("memory", "kept for backward", format_bytes(m.saved), str("for ", plan.data.most_tokens, " tokens at a time"));
   row("memory", "work space", format_bytes(m.work));

@@ -23,6 +23,7 @@ import sdt_forms
 import sdt_reference
 import ssm_methods_golden
 import training_golden
+import weight_methods_golden
 from common import GOLDEN, max_abs, peer_in_float64, save_tensors, to_float64, write_case_json
 
 MAMBA = GOLDEN / "mamba"
@@ -125,6 +126,7 @@ def main(argv):
             lora_golden.make_all(MAMBA, case, model, stream)
             training_golden.make_all(MAMBA, case, model, stream)
             ssm_methods_golden.make_all(MAMBA, case, model, stream)
+            weight_methods_golden.make_all(case, model, stream)
             sdt_forms.make_all(case, model, stream)
             eva_reference.make(case, model, stream)
         if case == "tied_small":
