@@ -83,6 +83,8 @@ TEST_P(SsmMethodsGolden, TenSteps) {
           EXPECT_LT(relative_error(mean, golden.tensor(key)), gradients) << p.name;
         }
       }
+      for (nn::Method* method : tuned.methods())
+        method->before_step({static_cast<int64_t>(k), static_cast<int64_t>(expected.size()), scale});
       optimizer.step(golden_json.at("settings").at("lr").get<double>(), scale);
       for (nn::Method* method : tuned.methods()) method->after_step();
     }

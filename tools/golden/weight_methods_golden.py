@@ -1,4 +1,5 @@
-"""Ten training losses of methods in the weights that no peer has: ProDiaL, S-LoRA behind two tasks, XGBLoRA in four rounds.
+"""Ten training losses of methods in the weights that no peer has: ProDiaL, S-LoRA behind two tasks, XGBLoRA in four rounds, DiffoRA
+while it selects and behind it.
 
 Written from their equations as effective weights, in torch, float64. Tensors have the keys of Molt's adapters; where all of them
 train, `init` and `final` are what an adapter holds before and after.
@@ -71,6 +72,33 @@ def xgblora(base, t, i, module, now):
     return W
 
 
+OWN = {"in_proj": 1, "out_proj": 0}  # DiffoRA: the layer whose module has a pair of its own; the others of its kind share one
+
+
+def diffora_select(base, t, i, module):
+    """A pair with a weight in front."""
+    pair = t[key(i, module, "diffora_B")] @ t[key(i, module, "diffora_A")]
+    return base[weight(i, module)] + ALPHA / RANK * torch.sigmoid(2 * t[key(i, module, "diffora_weight")]) * pair
+
+
+def diffora_name(i, module):
+    """Where the pair of a module is filed: a shared one at the first module that has it."""
+    own = i == OWN[module]
+    return (i if own else min(j for j in (0, 1) if j != OWN[module])), "diffora_own" if own else "diffora_shared"
+
+
+def diffora(base, t, i, module):
+    at, name = diffora_name(i, module)
+    return base[weight(i, module)] + ALPHA / RANK * t[key(at, module, name + "_B")] @ t[key(at, module, name + "_A")]
+
+
+def rest(name, leaves, step):
+    """What does not train in this step loses its gradient: DiffoRA's pairs and weights take turns."""
+    for k, v in leaves.items():
+        if name == "diffora_select" and k.endswith("diffora_weight") == (step % 2 == 0):
+            v.grad = None
+
+
 def runs(config, layers):
     """{name: (methods as a recipe names them, {key: shape}, keys that stay as they are)}."""
     D, E = config["hidden_size"], config["intermediate_size"]
@@ -84,12 +112,21 @@ def runs(config, layers):
     slora_shapes = lambda O, I, _: {"lora_A.weight": (RANK, I), "lora_B.weight": (O, RANK), "slora_A": (sum(EARLIER), I),
                                     "slora_B": (O, sum(EARLIER)), "slora_magnitude": (len(EARLIER), 1)}
     xgb_shapes = lambda O, I, i: {f"{n}.{k}": s for k in rounds_of(i) for n, s in (("A", (RANK, I)), ("B", (O, RANK)))}
+    select_shapes = lambda O, I, _: {"diffora_A": (RANK, I), "diffora_B": (O, RANK), "diffora_weight": (1,)}
+    diffora_shapes = lambda O, I, i: {f"{n}_{part}": s for m in TARGETS for at, n in [diffora_name(i, m)]
+                                      if sizes[m] == (O, I) and at == i for part, s in (("A", (RANK, I)), ("B", (O, RANK)))}
+    choice = {"method": "diffora", "keep": 1, "warmup_steps": 5}
     common_options = {"r": RANK, "lora_alpha": ALPHA, "target_modules": TARGETS}
     return {
         "prodial": ([{"method": "prodial", "block_size": BLOCK} | common_options], every(prodial_shapes)),
         "slora": ([{"method": "slora"} | common_options], every(slora_shapes)),
         "xgblora": ([{"method": "xgblora", "rounds": len(ROUNDS), "round_layers": ROUNDS} | common_options], every(xgb_shapes)),
+        "diffora_select": ([choice | common_options], every(select_shapes)),
+        "diffora": ([choice | common_options], every(diffora_shapes)),
     }
+
+
+FORMS = {"prodial": prodial, "slora": slora, "xgblora": xgblora, "diffora_select": diffora_select, "diffora": diffora}
 
 
 def as_stored(name, tensors, layers):
@@ -127,13 +164,14 @@ def make_all(case, model, stream):
             p = dict(base)
             for i in layers:
                 for m in TARGETS:
-                    p[weight(i, m)] = (prodial(base, leaves, i, m) if name == "prodial" else slora(base, leaves, i, m)
-                                       if name == "slora" else xgblora(base, leaves, i, m, now))
+                    form = FORMS[name]
+                    p[weight(i, m)] = form(base, leaves, i, m, now) if name == "xgblora" else form(base, leaves, i, m)
             total, count = mamba_reference.loss_sum(p, stream, config)
             optimizer.zero_grad()
             (total / count).backward()
             if step == 0 and name != "xgblora":
                 grads = {f"grad0.{k}": v.grad.clone() for k, v in leaves.items() if v.grad is not None}
+            rest(name, leaves, step)
             optimizer.step()
             losses.append(float((total / count).detach()))
         assert losses[-1] < losses[0], losses
