@@ -12,7 +12,7 @@
 #include <hwy/foreach_target.h>
 #include <hwy/highway.h>
 
-#include <hwy/contrib/math/math-inl.h>
+#include "molt/ops/simd_math-inl.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace molt::ops::HWY_NAMESPACE {
@@ -51,24 +51,25 @@ T row_max(const T* x, int64_t n) {
   return hn::GetLane(hn::MaxOfLanes(d, hn::Max(m0, m1)));
 }
 
-/// Σ exp(x − m). Runs of 2048 are summed in T, their sums in double, so that f32 loses nothing over a vocabulary.
+/// Σ exp(x − m). Runs of 128 per lane are summed in T, their sums in double, so that f32 loses nothing over a
+/// vocabulary.
 template <class T>
 double sum_exp(const T* x, int64_t n, T max) {
   const hn::ScalableTag<T> d;
-  const int64_t lanes = static_cast<int64_t>(hn::Lanes(d));
+  const int64_t lanes = static_cast<int64_t>(hn::Lanes(d)), run = 128 * lanes;
   const auto m = hn::Set(d, max);
   double total = 0;
-  for (int64_t begin = 0; begin < n; begin += 2048) {
-    const int64_t end = std::min(n, begin + 2048);
+  for (int64_t begin = 0; begin < n; begin += run) {
+    const int64_t end = std::min(n, begin + run);
     auto s0 = hn::Zero(d), s1 = s0;
     int64_t i = begin;
     for (; i + 2 * lanes <= end; i += 2 * lanes) {
-      s0 = hn::Add(s0, hn::Exp(d, hn::Sub(hn::LoadU(d, x + i), m)));
-      s1 = hn::Add(s1, hn::Exp(d, hn::Sub(hn::LoadU(d, x + i + lanes), m)));
+      s0 = hn::Add(s0, accurate_exp(d, hn::Sub(hn::LoadU(d, x + i), m)));
+      s1 = hn::Add(s1, accurate_exp(d, hn::Sub(hn::LoadU(d, x + i + lanes), m)));
     }
     for (; i < end; i += lanes) {
       const auto v = i + lanes <= end ? hn::LoadU(d, x + i) : load_tail(d, x + i, end - i);
-      s0 = hn::Add(s0, hn::Exp(d, hn::Sub(v, m)));
+      s0 = hn::Add(s0, accurate_exp(d, hn::Sub(v, m)));
     }
     total += static_cast<double>(hn::GetLane(hn::SumOfLanes(d, hn::Add(s0, s1))));
   }
@@ -105,13 +106,14 @@ void gradient_of_rows(const Tensor& logits, const std::vector<int32_t>& labels, 
     int64_t i = 0;
     for (; i + 2 * lanes <= n; i += 2 * lanes) {
       const auto a = hn::LoadU(d, x + i), b = hn::LoadU(d, x + i + lanes);
-      hn::StoreU(hn::Mul(hn::Exp(d, hn::Sub(a, m)), c), d, g + i);
-      hn::StoreU(hn::Mul(hn::Exp(d, hn::Sub(b, m)), c), d, g + i + lanes);
+      hn::StoreU(hn::Mul(accurate_exp(d, hn::Sub(a, m)), c), d, g + i);
+      hn::StoreU(hn::Mul(accurate_exp(d, hn::Sub(b, m)), c), d, g + i + lanes);
     }
-    for (; i + lanes <= n; i += lanes) hn::StoreU(hn::Mul(hn::Exp(d, hn::Sub(hn::LoadU(d, x + i), m)), c), d, g + i);
+    for (; i + lanes <= n; i += lanes)
+      hn::StoreU(hn::Mul(accurate_exp(d, hn::Sub(hn::LoadU(d, x + i), m)), c), d, g + i);
     if (i < n) {
       HWY_ALIGN T tail[hn::MaxLanes(hn::ScalableTag<T>())];
-      hn::Store(hn::Mul(hn::Exp(d, hn::Sub(load_tail(d, x + i, n - i), m)), c), d, tail);
+      hn::Store(hn::Mul(accurate_exp(d, hn::Sub(load_tail(d, x + i, n - i), m)), c), d, tail);
       std::copy_n(tail, n - i, g + i);
     }
     g[label] -= static_cast<T>(seed);

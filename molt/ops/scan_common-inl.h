@@ -190,7 +190,7 @@ void load_rates(const Sizes<T>& sizes, int64_t block, const Tensor& A_log, T* ra
 template <class D>
 HWY_INLINE hn::Vec<D> decay(D d, hn::Vec<D> dt, hn::Vec<D> rate) {
   if constexpr (sizeof(hn::TFromD<D>) == 8) {
-    return hn::Exp(d, hn::Mul(dt, rate));
+    return accurate_exp(d, hn::Mul(dt, rate));
   } else {
     // 2^y = 2^floor(v) · q(v - floor(v)) with v = y + s, at no cost as y + s is one fused multiply-add. q is minimax in
     // relative error (7.5e-8); s is one of its exact points, so that decays near one are good to half a unit, which
@@ -199,7 +199,11 @@ HWY_INLINE hn::Vec<D> decay(D d, hn::Vec<D> dt, hn::Vec<D> rate) {
 #if HWY_TARGET == HWY_AVX3
     const hn::Vec<D> f{_mm512_reduce_ps(v.raw, _MM_FROUND_TO_NEG_INF | _MM_FROUND_NO_EXC)};
 #else
-    const auto above = at_least(d, -126.0f, v), n = hn::Floor(above), f = hn::Sub(above, n);
+    const auto above = at_least(d, -126.0f, v), n = hn::Floor(above);
+    auto f = hn::Sub(above, n);
+    // Emulated, the product is rounded by itself; so that the sum is not rounded as coarsely, the floor goes first.
+    if constexpr (kEmulated)
+      f = hn::Add(hn::Sub(at_least(d, -126.606f, hn::Mul(dt, rate)), n), hn::Set(d, 0.606003555f));
 #endif
     auto q = hn::MulAdd(hn::Set(d, 0.00123359449f), f, hn::Set(d, 0.00590612413f));
     q = hn::MulAdd(q, f, hn::Set(d, 0.036678683f));

@@ -14,48 +14,11 @@
 
 #include "molt/device/dtype.h"
 #include "molt/ops/simd.h"
+#include "molt/ops/simd_memory-inl.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace molt::ops::HWY_NAMESPACE {
 namespace hn = hwy::HWY_NAMESPACE;
-
-/// The first `count` lanes of memory, zeros beyond; touches nothing beyond. count >= Lanes(d) loads a whole vector.
-template <class D>
-HWY_INLINE hn::Vec<D> load_first(D d, const hn::TFromD<D>* from, int64_t count) {
-  if (count >= static_cast<int64_t>(hn::Lanes(d))) return hn::LoadU(d, from);
-  return hn::MaskedLoad(hn::FirstN(d, static_cast<size_t>(count)), d, from);
-}
-template <class D>
-HWY_INLINE void store_first(D d, hn::Vec<D> v, hn::TFromD<D>* to, int64_t count) {
-  if (count >= static_cast<int64_t>(hn::Lanes(d))) return hn::StoreU(v, d, to);
-  hn::BlendedStore(v, hn::FirstN(d, static_cast<size_t>(count)), d, to);
-}
-
-/// The same for numbers kept in bf16, as f32 in registers; stores round to nearest, ties to even, and keep NaN.
-template <class D>
-HWY_INLINE hn::Vec<D> load_first(D d, const bf16* from, int64_t count) {
-  const hn::Rebind<uint16_t, D> halves;
-  const hn::RebindToUnsigned<D> words;
-  const auto* bits = reinterpret_cast<const uint16_t*>(from);
-  const auto v = count >= static_cast<int64_t>(hn::Lanes(d))
-                     ? hn::LoadU(halves, bits)
-                     : hn::MaskedLoad(hn::FirstN(halves, static_cast<size_t>(count)), halves, bits);
-  return hn::BitCast(d, hn::ShiftLeft<16>(hn::PromoteTo(words, v)));
-}
-template <class D>
-HWY_INLINE void store_first(D d, hn::Vec<D> v, bf16* to, int64_t count) {
-  const hn::Rebind<uint16_t, D> halves;
-  const hn::RebindToUnsigned<D> words;
-  const auto u = hn::BitCast(words, v);
-  const auto lowest = hn::And(hn::ShiftRight<16>(u), hn::Set(words, 1));
-  const auto rounded = hn::Add(u, hn::Add(lowest, hn::Set(words, 0x7fff)));
-  const auto quiet = hn::Or(u, hn::Set(words, 0x400000));
-  const auto out =
-      hn::TruncateTo(halves, hn::ShiftRight<16>(hn::IfThenElse(hn::RebindMask(words, hn::IsNaN(v)), quiet, rounded)));
-  auto* bits = reinterpret_cast<uint16_t*>(to);
-  if (count >= static_cast<int64_t>(hn::Lanes(d))) return hn::StoreU(out, halves, bits);
-  hn::BlendedStore(out, hn::FirstN(halves, static_cast<size_t>(count)), halves, bits);
-}
 
 /// 1 / v for finite v whose reciprocal is normal.
 template <class D>
@@ -71,7 +34,7 @@ HWY_INLINE hn::Vec<D> reciprocal(D d, hn::Vec<D> v) {
 }
 
 /// Whether the smaller or larger of a number and NaN is the number; x86 returns the second of the two.
-constexpr bool kDropsNaN = HWY_TARGET == HWY_SCALAR || HWY_TARGET == HWY_NEON;
+constexpr bool kDropsNaN = kEmulated || HWY_TARGET == HWY_NEON;
 
 /// The smaller or the larger of a limit and v; NaN stays NaN.
 template <class D>
@@ -87,6 +50,15 @@ HWY_INLINE hn::Vec<D> at_least(D d, hn::TFromD<D> limit, hn::Vec<D> v) {
   return hn::Max(least, v);
 }
 
+/// Highway's e^x, accurate to a unit in the last place, also for NaN: emulated, its conversion to whole numbers is
+/// undefined there.
+template <class D>
+HWY_INLINE hn::Vec<D> accurate_exp(D d, hn::Vec<D> x) {
+  if constexpr (!kEmulated) return hn::Exp(d, x);
+  const auto nan = hn::IsNaN(x);
+  return hn::IfThenElse(nan, x, hn::Exp(d, hn::IfThenZeroElse(nan, x)));
+}
+
 namespace detail {
 
 // p · 2ⁿ for whole n; below the normal range it may stop at 2^-126.
@@ -97,6 +69,7 @@ HWY_INLINE hn::Vec<D> times_power_of_two(D d, hn::Vec<D> p, hn::Vec<D> n) {
   return hn::Vec<D>{_mm512_scalef_ps(p.raw, n.raw)};
 #else
   const hn::RebindToSigned<D> di;
+  if constexpr (kEmulated) n = hn::IfThenZeroElse(hn::IsNaN(n), n);  // p is NaN too
   const auto bits = hn::ShiftLeft<23>(hn::Add(hn::ConvertTo(di, n), hn::Set(di, 127)));
   return hn::Mul(p, hn::BitCast(d, bits));
 #endif
@@ -114,7 +87,7 @@ HWY_INLINE hn::Vec<D> times_power_of_two(D d, hn::Vec<D> p, hn::Vec<D> n) {
 template <int K, class D>
 HWY_INLINE void exp_each(D d, hn::Vec<D> (&x)[K]) {
   if constexpr (sizeof(hn::TFromD<D>) == 8) {
-    MOLT_EACH(K) x[i] = hn::Exp(d, x[i]);
+    MOLT_EACH(K) x[i] = accurate_exp(d, x[i]);
   } else {
     // x = (n + f) ln 2, |f| <= 1/2.
     const auto log2e = hn::Set(d, 1.44269502f);
@@ -122,14 +95,14 @@ HWY_INLINE void exp_each(D d, hn::Vec<D> (&x)[K]) {
     MOLT_EACH(K) x[i] = at_least(d, -87.0f, x[i]);
     MOLT_EACH(K) n[i] = hn::Mul(x[i], log2e);
     MOLT_EACH(K) n[i] = hn::Round(n[i]);
-#if HWY_TARGET == HWY_SCALAR
-    // Without fused multiply-add: ln 2 in two parts, the first short enough for exact products.
-    MOLT_EACH(K) x[i] = hn::Sub(x[i], hn::Mul(n[i], hn::Set(d, 0.693359375f)));
-    MOLT_EACH(K) x[i] = hn::Mul(hn::Sub(x[i], hn::Mul(n[i], hn::Set(d, -2.12194440e-4f))), log2e);
-#else
-    MOLT_EACH(K) p[i] = hn::MulSub(x[i], log2e, n[i]);
-    MOLT_EACH(K) x[i] = hn::MulAdd(x[i], hn::Set(d, 1.92596299e-8f), p[i]);  // what log2e lacks
-#endif
+    if constexpr (kEmulated) {
+      // Without fused multiply-add: ln 2 in two parts, the first short enough for exact products.
+      MOLT_EACH(K) x[i] = hn::Sub(x[i], hn::Mul(n[i], hn::Set(d, 0.693359375f)));
+      MOLT_EACH(K) x[i] = hn::Mul(hn::Sub(x[i], hn::Mul(n[i], hn::Set(d, -2.12194440e-4f))), log2e);
+    } else {
+      MOLT_EACH(K) p[i] = hn::MulSub(x[i], log2e, n[i]);
+      MOLT_EACH(K) x[i] = hn::MulAdd(x[i], hn::Set(d, 1.92596299e-8f), p[i]);  // what log2e lacks
+    }
     // 2^f, minimax in relative error (1.9e-9).
     MOLT_EACH(K) p[i] = hn::MulAdd(hn::Set(d, 1.53458120e-4f), x[i], hn::Set(d, 1.33999314e-3f));
     MOLT_EACH(K) p[i] = hn::MulAdd(p[i], x[i], hn::Set(d, 9.61848896e-3f));
