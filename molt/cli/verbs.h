@@ -9,9 +9,9 @@
 
 namespace molt::cli {
 
-/// Set by the first Ctrl-C (or SIGTERM) after watch_interrupts(true); the second ends the program at once. For verbs that
-/// look at it and end cleanly. Without it, or after watch_interrupts(false), a signal ends the program, which harms no
-/// file: all are written whole.
+/// Set by the first Ctrl-C (or SIGTERM) after watch_interrupts(true); the second ends the program at once. For verbs
+/// that look at it and end cleanly. Without it, or after watch_interrupts(false), a signal ends the program, which
+/// harms no file: all are written whole.
 extern std::atomic<bool> interrupted;
 void watch_interrupts(bool watch);
 
