@@ -74,6 +74,9 @@ class Edit {
   virtual Var add_to_rows(const EditContext&, const std::vector<int32_t>& /*ids*/, const Var& y) const { return y; }
   /// Linear, Conv, Embedding, Tap: y (T, out) after every addition.
   virtual Var change_output(const EditContext&, const Var& y) const { return y; }
+  /// Tap: whether change_output() also takes y and Activations::z in bf16 beside the f32 rest, as a block may keep
+  /// them.
+  virtual bool takes_narrow() const { return false; }
   /// Param (and Conv's weight): the value the part computes with.
   virtual Var change_param(const EditContext&, const Var& p) const { return p; }
   /// Param: further columns beside the value, after every change of it.

@@ -48,21 +48,21 @@ BlockCarry MambaMixer::after(const Context& c, const std::vector<Var>& prefixes)
   return repeat_carry(carry, c.segments->count());
 }
 
-bool MambaMixer::taps_edited(const Context& c) const {
+bool MambaMixer::taps_take_narrow(const Context& c) const {
   for (const Tap* tap : {&x_, &z_, &dt_, &B_, &C_, &y_}) {
-    if (tap->edited(c)) return true;
+    if (!tap->takes_narrow(c)) return false;
   }
-  return false;
+  return true;
 }
 
 Var MambaMixer::advance(const Context& c, const Var& u, const BlockCarry* in, BlockCarry* out, bool want_y) const {
   const int64_t E = config_.d_inner, N = config_.d_state, R = config_.dt_rank;
   Activations seen;
   // What only products and the scan read is kept in bf16 where the products compute in it; no carry, no edits in
-  // between.
+  // between but those that read and write it so.
   const Var tail = in && in->conv.defined() ? in->conv : conv0_(c);
   const bool narrow = !tail.defined() && !out && in_proj_.takes_narrow(c) && conv1d_.takes_narrow(c) &&
-                      out_proj_.takes_narrow(c) && !taps_edited(c);
+                      out_proj_.takes_narrow(c) && taps_take_narrow(c);
   const Var xz = in_proj_(c, u, narrow);
   const Var z = seen.z = z_(c, xz.columns(E, E), seen);
 

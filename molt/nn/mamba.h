@@ -26,8 +26,8 @@ class MambaMixer final : public Block {
   Var advance(const Context& c, const Var& u, const BlockCarry* in, BlockCarry* out, bool want_y) const;
   /// Where every segment starts from if learned rows stand before them.
   BlockCarry after(const Context& c, const std::vector<Var>& prefixes) const;
-  /// Whether anything looks at or changes what flows between the parts.
-  bool taps_edited(const Context& c) const;
+  /// Whether nothing looks at or changes what flows between the parts, but edits that take it in bf16.
+  bool taps_take_narrow(const Context& c) const;
 
   MambaConfig config_;
   Linear in_proj_;

@@ -216,7 +216,12 @@ Var Tap::operator()(const Context& c, Var x, const Activations& seen) const {
   return x;
 }
 
-bool Tap::edited(const Context& c) const { return !edits_at(c, site_).empty(); }
+bool Tap::takes_narrow(const Context& c) const {
+  for (const auto& edit : edits_at(c, site_)) {
+    if (!edit->takes_narrow()) return false;
+  }
+  return true;
+}
 
 State::State(const Scope& scope, const std::string& name, Shape per_segment)
     : site_(&scope.site(name, SiteKind::kState, std::move(per_segment))) {}

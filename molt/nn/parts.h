@@ -116,7 +116,8 @@ class Tap {
   Tap(const Scope& scope, const std::string& name, int64_t width);
   /// `seen`: what the block has computed so far.
   Var operator()(const Context& c, Var x, const Activations& seen) const;
-  bool edited(const Context& c) const;
+  /// Whether z and y may be kept in bf16: nothing is edited here, or by edits that take them so.
+  bool takes_narrow(const Context& c) const;
 
  private:
   const Site* site_ = nullptr;

@@ -1,4 +1,5 @@
-// Something added behind the scan's gate: y += silu(z) · u. State-offset and output tuning (Kang et al., 2025).
+// Something added behind the scan's gate, the same for every token: y += silu(z) · u. Output tuning (Kang et al.,
+// 2025); what differs from token to token is ops/offset_readout.h.
 #pragma once
 
 #include "molt/autograd/tape.h"
@@ -7,9 +8,10 @@
 namespace molt::ops {
 
 struct GatedAddKernels {
-  /// y (T, E) += silu(z) · u; u (T, E), or (E) for every row the same. f32 or f64; matrices may be views of columns.
+  /// y (T, E) += silu(z) · u, u (E). f32 or f64, but beside f32 y and z may be bf16 (with dy and dz); matrices may be
+  /// views of columns.
   void (*forward)(const Tensor& z, const Tensor& u, const Tensor& y) = nullptr;
-  /// dz = dy · u · silu'(z) and du = dy · silu(z), summed over rows where u is (E); an undefined one is not wanted.
+  /// dz = dy · u · silu'(z) and du = Σ_t dy · silu(z); an undefined one is not wanted.
   void (*backward)(const Tensor& dy, const Tensor& z, const Tensor& u, const GradOut& dz, const GradOut& du) = nullptr;
 };
 inline constinit KernelTable<GatedAddKernels> gated_add_kernels{"gated_add"};
@@ -23,7 +25,7 @@ struct GatedAdd {
 };
 
 /// y (T, E) with silu(z) · u added, in the memory of y: what made y must not need it again (a scan does not).
-/// z (T, E); u (T, E) or (E).
+/// z (T, E); u (E).
 inline Var gated_add(const Var& y, const Var& z, const Var& u) { return record(GatedAdd{}, y, z, u); }
 
 }  // namespace molt::ops

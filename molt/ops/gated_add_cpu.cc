@@ -17,16 +17,17 @@ HWY_BEFORE_NAMESPACE();
 namespace molt::ops::HWY_NAMESPACE {
 namespace {
 
-constexpr int64_t kTile = 512;  // channels walked together: their sums stay in the first-level cache
+constexpr int64_t kTile = 256;  // channels walked together: their sums stay in the first-level cache
 
-template <class T>
+// T: the type that is computed in; S: the one in which y, z and their gradients are kept.
+template <class T, class S>
 void forward_rows(const Tensor& z, const Tensor& u, const Tensor& y) {
   const hn::ScalableTag<T> d;
-  const int64_t n = y.cols(), lanes = static_cast<int64_t>(hn::Lanes(d)), step = u.rank() == 1 ? 0 : u.ld();
+  const int64_t n = y.cols(), lanes = static_cast<int64_t>(hn::Lanes(d));
+  const T* add = u.data<T>();
   parallel_for(y.rows(), 8, [&](int64_t row) {
-    const T* gate = z.data<T>() + row * z.ld();
-    const T* add = u.data<T>() + row * step;
-    T* out = y.data<T>() + row * y.ld();
+    const S* gate = z.data<S>() + row * z.ld();
+    S* out = y.data<S>() + row * y.ld();
     for (int64_t i = 0; i < n; i += lanes) {
       const int64_t count = n - i;
       const auto v = load_first(d, gate + i, count);
@@ -37,48 +38,44 @@ void forward_rows(const Tensor& z, const Tensor& u, const Tensor& y) {
 }
 
 /// Stores v, or adds it to what is there.
-template <class D, class T>
-HWY_INLINE void put(D d, hn::Vec<D> v, T* out, int64_t count, bool accumulate) {
+template <class D, class S>
+HWY_INLINE void put(D d, hn::Vec<D> v, S* out, int64_t count, bool accumulate) {
   store_first(d, accumulate ? hn::Add(v, load_first(d, out, count)) : v, out, count);
 }
 
 // A tile of channels is one thread's, over all rows in their order: sums do not depend on the number of threads.
-template <class T>
+template <class T, class S>
 void backward_tiles(const Tensor& dy, const Tensor& z, const Tensor& u, const GradOut& dz, const GradOut& du) {
   const hn::ScalableTag<T> d;
   const int64_t n = dy.cols(), lanes = static_cast<int64_t>(hn::Lanes(d));
-  const int64_t step = u.defined() && u.rank() == 2 ? u.ld() : 0;
-  const bool shared = du.tensor.defined() && du.tensor.rank() == 1;
   parallel_for((n + kTile - 1) / kTile, 1, [&](int64_t tile) {
     const int64_t begin = tile * kTile, end = std::min(n, begin + kTile);
     T sums[kTile] = {};
     for (int64_t row = 0; row < dy.rows(); ++row) {
       for (int64_t i = begin; i < end; i += lanes) {
         const int64_t count = end - i;
-        const auto g = load_first(d, dy.data<T>() + row * dy.ld() + i, count);
-        const auto v = load_first(d, z.data<T>() + row * z.ld() + i, count), s = sigmoid(d, v);
-        if (shared) {
-          put(d, hn::Mul(g, hn::Mul(v, s)), sums + (i - begin), count, true);
-        } else if (du.tensor.defined()) {
-          put(d, hn::Mul(g, hn::Mul(v, s)), du.tensor.data<T>() + row * du.tensor.ld() + i, count, du.accumulate);
-        }
+        const auto g = load_first(d, dy.data<S>() + row * dy.ld() + i, count);
+        const auto v = load_first(d, z.data<S>() + row * z.ld() + i, count), s = sigmoid(d, v);
+        put(d, hn::Mul(g, hn::Mul(v, s)), sums + (i - begin), count, true);
         if (dz.tensor.defined()) {
-          const auto slope = hn::Mul(silu_slope(d, v, s), load_first(d, u.data<T>() + row * step + i, count));
-          put(d, hn::Mul(g, slope), dz.tensor.data<T>() + row * dz.tensor.ld() + i, count, dz.accumulate);
+          const auto slope = hn::Mul(silu_slope(d, v, s), load_first(d, u.data<T>() + i, count));
+          put(d, hn::Mul(g, slope), dz.tensor.data<S>() + row * dz.tensor.ld() + i, count, dz.accumulate);
         }
       }
     }
-    if (!shared) return;
+    if (!du.tensor.defined()) return;
     for (int64_t i = begin; i < end; i += lanes)
       put(d, load_first(d, sums + (i - begin), end - i), du.tensor.data<T>() + i, end - i, du.accumulate);
   });
 }
 
 void forward(const Tensor& z, const Tensor& u, const Tensor& y) {
-  with_compute_type(y.dtype(), [&](auto t) { forward_rows<decltype(t)>(z, u, y); });
+  if (y.dtype() == Dtype::kBf16) return forward_rows<float, bf16>(z, u, y);
+  with_compute_type(y.dtype(), [&](auto t) { forward_rows<decltype(t), decltype(t)>(z, u, y); });
 }
 void backward(const Tensor& dy, const Tensor& z, const Tensor& u, const GradOut& dz, const GradOut& du) {
-  with_compute_type(dy.dtype(), [&](auto t) { backward_tiles<decltype(t)>(dy, z, u, dz, du); });
+  if (z.dtype() == Dtype::kBf16) return backward_tiles<float, bf16>(dy, z, u, dz, du);
+  with_compute_type(dy.dtype(), [&](auto t) { backward_tiles<decltype(t), decltype(t)>(dy, z, u, dz, du); });
 }
 
 }  // namespace

@@ -63,6 +63,7 @@ class MoreRows final : public TargetEdit {
     const Var product(Tensor::zeros({x.value().rows(), more_.value().rows()}, x.value().dtype()));
     return ops::concat_columns(y, ops::dense_add(product, x, more_));
   }
+  bool takes_narrow() const override { return true; }  // of the f32 rest it reads and writes
   void merge(const nn::Site& site, const Tensor&) const override { refuse_merge(site); }
   std::vector<nn::Trainable> trainables() const override { return {{name_of(kSuffix), more_, false}}; }
 

@@ -6,6 +6,8 @@
 #include "molt/base/rng.h"
 #include "molt/ops/dense_add.h"
 #include "molt/ops/gated_add.h"
+#include "molt/ops/offset_readout.h"
+#include "molt/ops/param_products.h"
 #include "molt/ops/reshape.h"
 
 namespace molt::peft {
@@ -18,7 +20,7 @@ std::pair<int64_t, int64_t> folded(int64_t n) {
   return {rows, n / rows};
 }
 
-Var product(const Var& a, const Var& b) {  // a · bᵀ
+Var times_transposed(const Var& a, const Var& b) {  // a · bᵀ
   return ops::dense_add(Var(Tensor::zeros({a.value().rows(), b.value().rows()}, a.value().dtype())), a, b);
 }
 
@@ -58,12 +60,13 @@ class Offset final : public TargetEdit {
     const Var& z = e.seen->z;
     if (states_ == 0) {
       const int64_t E = target_.site->shape[0];
-      return ops::gated_add(y, z, A_.defined() ? ops::reshape(product(B_, A_), {E}) : direct_);
+      return ops::gated_add(y, z, A_.defined() ? ops::reshape(times_transposed(B_, A_), {E}) : direct_);
     }
     // Only the model's own states have an offset, where a method has added others.
     const Var C = e.seen->C.value().cols() > states_ ? e.seen->C.columns(0, states_) : e.seen->C;
-    return ops::gated_add(y, z, A_.defined() ? product(product(C, A_), B_) : product(C, direct_));
+    return ops::offset_readout(y, z, C, A_.defined() ? ops::param_product(B_, A_) : direct_);
   }
+  bool takes_narrow() const override { return true; }
   void merge(const nn::Site& site, const Tensor&) const override {
     usage_error(site.path, ": an offset behind the scan is no weight of a checkpoint; it stays an adapter");
   }
