@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <chrono>
 #include <filesystem>
+#include <utility>
 
 #include "molt/app/made_with.h"
 #include "molt/app/workspace.h"
@@ -10,6 +11,7 @@
 #include "molt/base/file.h"
 #include "molt/base/system.h"
 #include "molt/device/cpu_info.h"
+#include "molt/train/progress.h"
 
 namespace molt::app {
 namespace {
@@ -82,7 +84,7 @@ std::vector<Variant> read_variants(const std::string& path, const std::vector<st
 namespace {
 
 /// Judges the untouched base and leaves a result.json like a run's.
-void judge_plain(const Variant& v) {
+void judge_plain(const Variant& v, const TrainRunOptions& options) {
   set_compute_threads(v.recipe.threads > 0 ? static_cast<int>(v.recipe.threads) : usable_cores());
   const auto start = std::chrono::steady_clock::now();
   Workspace workspace({.model = v.recipe.model,
@@ -91,7 +93,15 @@ void judge_plain(const Variant& v) {
                        .compute = v.recipe.compute});
   const data::Encoder encoder = workspace.encoder();
   const data::Data data = data::load_data(v.recipe.data, encoder);
-  const Judgement judgement = judge(workspace.view(), v.recipe, data, workspace.tokenizer(), encoder);
+  train::Progress progress(
+      {.sink = options.sink ? options.sink : [](std::string_view) {}, .tty = options.tty, .width = options.width});
+  bool begun = false;
+  const Judgement judgement =
+      judge(workspace.view(), v.recipe, data, workspace.tokenizer(), encoder, [&](int64_t at, int64_t of) {
+        if (!std::exchange(begun, true)) progress.begin("judge", of);
+        progress.update({.step = at});
+      });
+  progress.finish();
   Json summary = {{"finished", true},
                   {"recipe", v.recipe.resolved().dump()},
                   {"trainable_parameters", 0},
@@ -166,10 +176,11 @@ std::optional<train::MethodResult> run_variant(const Variant& v, const TrainRunO
   trim_memory();
   reset_process_peak();
   if (v.plain) {
-    judge_plain(v);
+    judge_plain(v, options);
   } else {
     TrainRunOptions run = options;
     run.resume = true;
+    run.go_on = "the same command goes on from there";
     if (!run_training(v.recipe, run).finished) return std::nullopt;
   }
   return read_result(v);

@@ -2,6 +2,7 @@
 
 #include "molt/app/continuation.h"
 #include "molt/base/error.h"
+#include "molt/base/format.h"
 #include "molt/eval/classify.h"
 #include "molt/eval/exact_match.h"
 #include "molt/eval/perplexity.h"
@@ -68,8 +69,13 @@ void judge_classes(const eval::ModelView& view, const Recipe& recipe, const data
 
 }  // namespace
 
-train::Scores likelihood_scores(const eval::ModelView& view, const data::Source& source, int64_t limit) {
-  const eval::Likelihood found = eval::likelihood(view, source, {.most_samples = limit});
+std::string Judgement::describe() const {
+  return str(format_integer(examples), examples == 1 ? " example" : " examples", " of the ", data, " data");
+}
+
+train::Scores likelihood_scores(const eval::ModelView& view, const data::Source& source, int64_t limit,
+                                const JudgeProgress& progress) {
+  const eval::Likelihood found = eval::likelihood(view, source, {.most_samples = limit}, progress);
   return {{"loss", found.mean()}, {"perplexity", found.perplexity()}};
 }
 
@@ -92,13 +98,24 @@ Judgement judge(const eval::ModelView& view, const Recipe& recipe, const data::D
   if (!source) usage_error("data: neither test nor validation is given; there is nothing to judge on");
   Judgement out;
   out.main = "loss";
-  out.scores = likelihood_scores(view, *source, recipe.evaluation.limit.value_or(0));
-  if (recipe.evaluation.metric == "loss") return out;
-  const auto questions = questions_of(data, recipe, encoder);
+  out.data = test ? "test" : "validation";
+  out.examples = std::min(source->size(), recipe.evaluation.limit.value_or(source->size()));
+  const bool loss_alone = recipe.evaluation.metric == "loss";
+  const auto questions = loss_alone ? std::vector<data::EvalExample>() : questions_of(data, recipe, encoder);
+  // One count for both parts: every example is read for its loss, then answered.
+  const auto asked = static_cast<int64_t>(questions.size());
+  const auto part = [&](int64_t before, int64_t total) {
+    return JudgeProgress([=, &progress](int64_t done, int64_t) {
+      if (progress) progress(before + done, total);
+    });
+  };
+  const int64_t total = out.examples + asked;
+  out.scores = likelihood_scores(view, *source, recipe.evaluation.limit.value_or(0), part(0, total));
+  if (loss_alone) return out;
   if (recipe.evaluation.metric == "exact_match") {
-    judge_answers(view, recipe, questions, tokenizer, progress, out);
+    judge_answers(view, recipe, questions, tokenizer, part(out.examples, total), out);
   } else {
-    judge_classes(view, recipe, data, questions, encoder, progress, out);
+    judge_classes(view, recipe, data, questions, encoder, part(out.examples, total), out);
   }
   return out;
 }

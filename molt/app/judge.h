@@ -18,12 +18,18 @@ struct Judgement {
   train::Scores scores;  ///< loss, perplexity, then the metric's
   std::string main;      ///< the score that counts
   std::vector<train::SampleRow> samples;
+  std::string data;      ///< what it was judged on: "test" or "validation"
+  int64_t examples = 0;  ///< how many of them
+
+  /// "300 examples of the test data"
+  std::string describe() const;
 };
 
 using JudgeProgress = std::function<void(int64_t done, int64_t total)>;
 
 /// Loss and perplexity on a source, through to the first `limit` samples (0: all).
-train::Scores likelihood_scores(const eval::ModelView& view, const data::Source& source, int64_t limit);
+train::Scores likelihood_scores(const eval::ModelView& view, const data::Source& source, int64_t limit,
+                                const JudgeProgress& progress = {});
 
 /// Throws UsageError where judge() would, as far as the recipe alone tells.
 void check_judge(const Recipe& recipe);

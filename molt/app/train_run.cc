@@ -136,7 +136,8 @@ TrainRunResult run_training(const Recipe& recipe, const TrainRunOptions& options
     progress.update({.step = r.step,
                      .loss = r.loss,
                      .tokens_per_second = r.tokens_per_second,
-                     .memory_bytes = static_cast<int64_t>(r.memory_mib * (1 << 20))});
+                     .memory_bytes = static_cast<int64_t>(r.memory_mib * (1 << 20)),
+                     .tokens = r.tokens});
   };
   hooks.on_eval = [&](const train::EvalRecord& r) {
     record(r);
@@ -153,7 +154,11 @@ TrainRunResult run_training(const Recipe& recipe, const TrainRunOptions& options
   };
   if (data.validation) {
     hooks.evaluate = [&](const nn::EditSet& edits) {
-      return likelihood_scores({model, &edits}, *data.validation, recipe.data.validation_limit.value_or(0));
+      const train::Scores scores =
+          likelihood_scores({model, &edits}, *data.validation, recipe.data.validation_limit.value_or(0),
+                            [&](int64_t at, int64_t of) { progress.aside(str("validating ", 100 * at / of, "%")); });
+      progress.aside("");
+      return scores;
     };
   }
 
@@ -185,7 +190,8 @@ TrainRunResult run_training(const Recipe& recipe, const TrainRunOptions& options
   progress.finish();
   result.finished = trained.finished;
   if (!trained.finished) {
-    say(str("stopped after step ", trained.steps, "; go on with: molt train … --resume"));
+    const std::string command = str("go on with: molt train ", run_dir, "/recipe.yaml --resume");
+    say(str("stopped after step ", trained.steps, "; ", options.go_on.empty() ? command : options.go_on));
     return result;
   }
   if (options.on_steps) options.on_steps(false);
@@ -225,6 +231,7 @@ TrainRunResult run_training(const Recipe& recipe, const TrainRunOptions& options
   report.task = recipe.data.train.empty() ? "" : recipe.data.train[0];
   report.trainable_parameters = trainable;
   report.total_parameters = total_parameters;
+  report.base_parameters = model.parameter_count();
   report.score_name = result.judgement.main;
   report.samples = result.judgement.samples;
   report.recipe = resolved;

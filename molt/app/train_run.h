@@ -22,6 +22,7 @@ struct TrainRunOptions {
   /// run that is stopped anything to lose: before and after, a signal may end the program.
   std::function<void(bool)> on_steps;
   std::function<bool()> should_stop;
+  std::string go_on;  ///< what to tell who stopped the run; empty: the command that resumes it
 };
 
 struct TrainRunResult {

@@ -19,18 +19,20 @@ Workspace::Options checked(Workspace::Options options) {
   if (!options.adapter.empty()) options.adapters.insert(options.adapters.begin(), options.adapter);
   if (options.model.empty() && options.adapters.empty())
     usage_error("model: is missing: the directory of a checkpoint (--model)");
-  if (options.model.empty()) {
-    const std::string adapter = read_adapter_spec(options.adapters[0]).parts[0].directory;
-    const std::string named = inspect_adapter(adapter).base;
-    if (!fs::is_directory(named))
-      usage_error(adapter, ": names '", named, "' as its base, which is no directory here; give it with --model");
-    options.model = named;
-  }
+  if (options.model.empty()) options.model = base_of(options.adapters[0]);
   set_compute_threads(options.threads > 0 ? static_cast<int>(options.threads) : usable_cores());
   return options;
 }
 
 }  // namespace
+
+std::string base_of(const std::string& adapter) {
+  const std::string directory = read_adapter_spec(adapter).parts[0].directory;
+  const std::string named = inspect_adapter(directory).base;
+  if (!fs::is_directory(named))
+    usage_error(directory, ": names '", named, "' as its base, which is no directory here; give it with --model");
+  return named;
+}
 
 text::Tokenizer open_tokenizer(const std::string& path, const std::string& model_directory, int64_t vocabulary) {
   const std::string from = path.empty() ? model_directory : path;

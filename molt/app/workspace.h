@@ -18,6 +18,10 @@ namespace molt::app {
 /// give one, where there is none; or where it has ids the model has no rows for.
 text::Tokenizer open_tokenizer(const std::string& path, const std::string& model_directory, int64_t vocabulary);
 
+/// The directory of the base that an adapter names. `adapter` is as read_adapter_spec() takes it. Throws UsageError
+/// where it is none.
+std::string base_of(const std::string& adapter);
+
 /// A model that can be asked, with or without an adapter.
 class Workspace {
  public:

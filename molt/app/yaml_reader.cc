@@ -12,19 +12,23 @@
 namespace molt::app {
 
 struct YamlNode::State {
+  /// What was said on the command line: all of it, and what stands behind the =.
+  struct Override {
+    std::string assignment, value;
+  };
   YAML::Node node;
   std::string file;
   std::string path;
   /// What was said on the command line, by path; shared by all places of a document.
-  std::shared_ptr<std::map<std::string, std::string>> overrides = {};
+  std::shared_ptr<std::map<std::string, Override>> overrides = {};
   /// Where the place is, if the node does not know: the line, from 0.
   int line = -1;
 
   std::string where() const {
     if (overrides) {
-      for (const auto& [at, said] : *overrides) {
+      for (const auto& [at, what] : *overrides) {
         if (path == at || path.compare(0, at.size() + 1, at + ".") == 0)
-          return str("override '", said, "'", path == at ? "" : ": ", path == at ? "" : path);
+          return str("override '", what.assignment, "'", path == at ? "" : ": ", path == at ? "" : path);
       }
     }
     return str(file, ":", std::max(0, line >= 0 ? line : node.Mark().line) + 1, path.empty() ? "" : ": ", path);
@@ -59,13 +63,22 @@ struct Expected<bool> {
   static constexpr const char* text = "true or false";
 };
 
+/// What stands behind the = of the override that set this very place, if one did.
+const std::string* said(const YamlNode::State& at);
+
 template <class T>
 T scalar_as(const YamlNode::State& at) {
   if (at.node.IsScalar()) {
     T value;
     if (YAML::convert<T>::decode(at.node, value)) return value;
   }
-  usage_error(at.where(), ": expected ", Expected<T>::text, ", found ", kind_of(at.node));
+  const char* hint = "";
+  if constexpr (std::is_same_v<T, std::string>) {
+    // {question} is a template to who types it, and a map to YAML.
+    if (const std::string* text = at.node.IsNull() ? nullptr : said(at)) return *text;
+    if (at.node.IsMap() || at.node.IsSequence()) hint = "; put it in quotes";
+  }
+  usage_error(at.where(), ": expected ", Expected<T>::text, ", found ", kind_of(at.node), hint);
 }
 
 std::shared_ptr<YamlNode::State> below(const YamlNode::State& at, const YAML::Node& node, const std::string& key) {
@@ -91,6 +104,12 @@ void check_nodes(const YAML::Node& node, const std::string& where, int depth, in
       usage_error(at(item.first), ": the key '", item.first.Scalar(), "' is written twice");
     check_nodes(item.second, where, depth + 1, count);
   }
+}
+
+const std::string* said(const YamlNode::State& at) {
+  if (!at.overrides) return nullptr;
+  const auto found = at.overrides->find(at.path);
+  return found == at.overrides->end() ? nullptr : &found->second.value;
 }
 
 template <class T>
@@ -140,12 +159,39 @@ YamlNode YamlNode::parse(const std::string& text, const std::string& where) {
 
 YamlNode YamlNode::read_file(const std::string& path) { return parse(molt::read_file(path), path); }
 
+namespace {
+
+/// Whether a text begins as a map, a list or a quoted word, and is nothing but one: {a: 1}, and not {a}: {b}.
+bool all_structure(const std::string& text) {
+  const size_t first = text.find_first_not_of(" \t"), last = text.find_last_not_of(" \t");
+  if (first == std::string::npos || std::string_view("{[\"'").find(text[first]) == std::string_view::npos) return false;
+  int depth = 0;
+  for (size_t i = first; i < last; ++i) {
+    depth += text[i] == '{' || text[i] == '[';
+    depth -= text[i] == '}' || text[i] == ']';
+    if (depth == 0 && (text[i] == '}' || text[i] == ']')) return false;
+  }
+  return true;
+}
+
+/// A value from the command line. What is no YAML is text, such as "Question: {q} Answer: ".
+YamlNode parse_override(const std::string& text, const std::string& where) {
+  try {
+    return YamlNode::parse(text, where);
+  } catch (const UsageError&) {
+    if (all_structure(text)) throw;
+    return YamlNode(std::make_shared<YamlNode::State>(YamlNode::State{YAML::Node(text), where, ""}));
+  }
+}
+
+}  // namespace
+
 void YamlNode::apply(const std::string& assignment) {
   const size_t equals = assignment.find('=');
   if (equals == std::string::npos || equals == 0)
     usage_error("override '", assignment, "': expected key=value, such as learning_rate=1e-3");
   const std::string key = assignment.substr(0, equals);
-  const YamlNode value = parse(assignment.substr(equals + 1), "override '" + assignment + "'");
+  const YamlNode value = parse_override(assignment.substr(equals + 1), "override '" + assignment + "'");
   std::vector<YAML::Node> chain = {state_->node};
   for (size_t begin = 0; begin <= key.size();) {
     const size_t dot = std::min(key.find('.', begin), key.size());
@@ -171,8 +217,8 @@ void YamlNode::apply(const std::string& assignment) {
     }
     begin = dot + 1;
   }
-  if (!state_->overrides) state_->overrides = std::make_shared<std::map<std::string, std::string>>();
-  (*state_->overrides)[key] = assignment;
+  if (!state_->overrides) state_->overrides = std::make_shared<std::map<std::string, State::Override>>();
+  (*state_->overrides)[key] = {assignment, assignment.substr(equals + 1)};
 }
 
 YamlNode YamlNode::copy() const {

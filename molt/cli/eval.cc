@@ -25,7 +25,8 @@ struct Options {
 /// The recipe file with everything said on the command line put over it, or a recipe made of that alone.
 app::Recipe recipe_of(const CLI::App& verb, const Options& o) {
   const bool named = !o.arguments.empty() && o.arguments[0].find('=') == std::string::npos;
-  if (!named && o.model.model.empty()) usage_error("eval: nothing to judge; give a recipe, or --model and --data");
+  if (!named && o.model.model.empty() && o.model.adapters.empty())
+    usage_error("eval: nothing to judge; give a recipe, or --model and --data");
   if (!named && o.data.empty()) usage_error("eval: no data to judge on; give --data FILE");
   app::YamlNode root = named ? app::YamlNode::read_file(o.arguments[0])
                              : app::YamlNode::parse("{data: {}, evaluation: {}}", "command line");
@@ -34,7 +35,9 @@ app::Recipe recipe_of(const CLI::App& verb, const Options& o) {
     // JSON is YAML, and quotes what needs it.
     if (verb.get_option(option)->count() > 0) root.apply(std::string(key) + "=" + value.dump());
   };
+  const bool by_adapter = !named && o.model.model.empty();
   put("--model", "model", o.model.model);
+  if (by_adapter) root.apply("model=" + Json(app::base_of(o.model.adapters[0])).dump());
   put("--tokenizer", "tokenizer", o.model.tokenizer);
   put("--base-dtype", "base_dtype", o.model.base_dtype);
   put("--compute", "compute", o.model.compute);
@@ -93,7 +96,8 @@ void print_table(const app::Subject& subject, const std::vector<app::Judgement>&
     names.push_back(app::read_adapter_spec(subject.adapters[i]).name);
     column = std::max(column, names[i].size());
   }
-  std::string text = padded("judged", first) + subject.describe() + "\n";
+  std::string text =
+      padded("judged", first) + subject.describe() + "\n" + padded("on", first) + judgements[0].describe() + "\n";
   const auto row = [&](const std::string& head, const std::function<std::string(size_t)>& cell) {
     text += padded(head, first);
     for (size_t i = 0; i < judgements.size(); ++i)

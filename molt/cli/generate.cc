@@ -5,6 +5,7 @@
 #include "molt/app/continuation.h"
 #include "molt/app/questions.h"
 #include "molt/base/error.h"
+#include "molt/base/escape.h"
 #include "molt/base/format.h"
 #include "molt/base/json.h"
 #include "molt/cli/options.h"
@@ -133,11 +134,12 @@ void generate(Options& o) {
     usage_error("generate: nothing to go on from; give --prompt TEXT, --prompts FILE or --chat");
   if (!o.system.empty() && !o.chat) usage_error("--system: belongs to a chat; add --chat");
   o.go_on.generate.validate();
+  for (std::string& stop : o.go_on.stop) stop = unescape(stop);
   std::vector<data::Example> questions;
   if (!o.prompts.empty()) {
     questions = app::read_questions(o.prompts, o.prompt);
   } else if (o.prompt_given) {
-    questions = {app::plain_question(o.prompt, "--prompt")};
+    questions = {app::plain_question(unescape(o.prompt), "--prompt")};
   }
   if (o.chat) {
     for (data::Example& q : questions) {
@@ -177,13 +179,15 @@ void add_generate(CLI::App& app) {
                    "a field \"adapter\"");
   const CLI::Option* prompt =
       verb->add_option("--prompt", o->prompt,
-                       "text to continue; with --prompts: template of a record's prompt, such as \"{question}\\n\"");
+                       "text to continue, \\n in it a line end; with --prompts: template of a record's prompt, such as "
+                       "\"{question}\\n\"");
   verb->add_option("--prompts", o->prompts, "file of prompts: one per line, or records (.jsonl, .json, .csv, .tsv)");
   verb->add_flag("--chat", o->chat, "prompts are a user's turns; without any, turns are read from standard input");
   verb->add_option("--system", o->system, "chat: what the system says first");
   OptionAdder adder(*verb);
   o->go_on.generate.visit(adder);
-  verb->add_option("--stop", o->go_on.stop, "text that ends a continuation; may be given several times")
+  verb->add_option("--stop", o->go_on.stop,
+                   "text that ends a continuation, such as \"\\n\"; may be given several times")
       ->allow_extra_args(false);
   verb->add_flag("--json", o->json, "a line of JSON per prompt (always so with --prompts)");
   verb->add_flag("--quiet", o->quiet, "no line about speed on standard error");

@@ -23,6 +23,11 @@ std::string memory_remark(const app::RunPlan& plan) {
   return plan.recompute ? other + " without recompute" : other + " with recompute: true";
 }
 
+/// "1 epoch", "2.5 epochs".
+std::string counted(const std::string& number, const std::string& what) {
+  return str(number, " ", what, number == "1" ? "" : "s");
+}
+
 /// One run, everything about it.
 void print_run(const app::RunPlan& plan) {
   Table table({"", "", ">", ""});
@@ -52,7 +57,7 @@ void print_run(const app::RunPlan& plan) {
     row("steps", p.name, format_integer(p.steps),
         plan.phases.size() > 1
             ? str(format_integer(p.trainable), " numbers train")
-            : str(format_significant(static_cast<double>(p.steps) / plan.data.steps_per_epoch, 3), " epochs"));
+            : counted(format_significant(static_cast<double>(p.steps) / plan.data.steps_per_epoch, 3), "epoch"));
   }
   const app::MemoryPlan m = plan.memory();
   row("memory", "program and data", format_bytes(m.program));
@@ -76,7 +81,7 @@ void print_run(const app::RunPlan& plan) {
     row("time", "training", format_duration(plan.seconds() - plan.evaluation_seconds),
         str(format_integer(plan.steps()), " steps, at the speed measured just now"));
     if (plan.evaluations > 0)
-      row("time", "validation", format_duration(plan.evaluation_seconds), str(plan.evaluations, " times"));
+      row("time", "validation", format_duration(plan.evaluation_seconds), counted(str(plan.evaluations), "time"));
   }
   table.print();
 }

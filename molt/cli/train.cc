@@ -29,6 +29,7 @@ void add_train(CLI::App& app) {
     options.should_stop = [] { return interrupted.load(); };
     const app::TrainRunResult result = app::run_training(recipe, options);
     if (!result.finished) throw CLI::RuntimeError(130);
+    if (result.judgement.examples > 0) std::printf("%-24s %s\n", "judged on", result.judgement.describe().c_str());
     for (const auto& [name, value] : result.judgement.scores)
       std::printf("%-24s %s\n", name.c_str(), format_significant(value, 5).c_str());
     std::printf("%-24s %s\n%-24s %s\n", "written", result.product.c_str(), "report",

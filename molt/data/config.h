@@ -50,7 +50,7 @@ struct DataConfig {
     v.field("format", format, "auto (by the file's ending) | jsonl (also a .json array) | csv | tsv | text");
     v.field("header", header, "csv, tsv: the first line names the columns; without it they are {0}, {1}, …");
     v.field("prompt", prompt,
-            "template of the prompt, such as \"{question}\\n\"; \"{{\" is a brace (default {prompt})");
+            "template of the prompt, such as \"{question}\\n\"; \"{{\" is a brace, \\n a line end (default {prompt})");
     v.field("completion", completion, "template of what the model learns to say (default {completion})");
     v.field("prefix", prefix, "fixed text before every prompt, tokenised on its own");
     v.field("separator", separator, "text added to the end of every prompt, such as \"###\"");

@@ -1,10 +1,12 @@
 #include "molt/data/field_template.h"
 
 #include "molt/base/error.h"
+#include "molt/base/escape.h"
 
 namespace molt::data {
 
-FieldTemplate::FieldTemplate(const std::string& text, const std::string& option) {
+FieldTemplate::FieldTemplate(const std::string& written, const std::string& option) {
+  const std::string text = unescape(written);
   std::string literal;
   bool any = false;
   for (size_t i = 0; i < text.size(); ++i) {

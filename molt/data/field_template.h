@@ -8,7 +8,8 @@
 
 namespace molt::data {
 
-/// Literal text with fields in braces; "{{" and "}}" stand for braces.
+/// Literal text with fields in braces; "{{" and "}}" stand for braces, "\n", "\t" and "\\" for a line end, a tab and a
+/// backslash, which command lines and unquoted YAML do not turn into such.
 class FieldTemplate {
  public:
   FieldTemplate() = default;

@@ -41,9 +41,16 @@ struct Column {
   std::vector<std::optional<double>> values;
   std::vector<std::string> texts;
   bool lower;
-  bool main = false;  // the score that counts: with a bar below each value
+  bool main = false;           // the score that counts: with a bar below each value
+  std::vector<bool> out = {};  // rows out of competition
 
-  std::optional<size_t> best() const { return best_in_column(values, lower); }
+  std::optional<size_t> best() const {
+    std::vector<std::optional<double>> competing = values;
+    for (size_t i = 0; i < out.size(); ++i) {
+      if (out[i]) competing[i].reset();
+    }
+    return best_in_column(competing, lower);
+  }
 };
 
 /// The columns that have any value, the main score first. Methods that failed have none.
@@ -85,6 +92,12 @@ std::vector<Column> columns_of(const ComparisonReport& r, const std::string& mai
   add_cost(kTime, true, format_duration, [](const MethodResult& m) { return positive(m.seconds); });
   add_cost("tokens/s", false, rate_text, [](const MethodResult& m) { return positive(m.tokens_per_second); });
   add_cost(kMemory, true, bytes_text, [](const MethodResult& m) { return positive(m.peak_memory_bytes); });
+  // Not to train needs the least memory, which is no news.
+  const bool any_trains =
+      std::any_of(r.methods.begin(), r.methods.end(), [](const MethodResult& m) { return m.trainable_parameters > 0; });
+  if (any_trains && !columns.empty() && columns.back().name == kMemory) {
+    for (const MethodResult& m : r.methods) columns.back().out.push_back(m.trainable_parameters <= 0);
+  }
   return columns;
 }
 

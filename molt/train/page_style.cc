@@ -100,7 +100,7 @@ td .under i{display:block;height:100%;border-radius:2px;background:currentColor}
 .failed{color:var(--bad);font-size:13.5px}
 .samples td{vertical-align:top;white-space:pre-wrap;overflow-wrap:anywhere}
 .samples{table-layout:fixed;min-width:760px}
-.samples .n{width:46px;color:var(--muted)}.samples .m{width:122px}
+.samples .n{width:60px;color:var(--muted);white-space:nowrap}.samples .m{width:122px}
 .samples .text{max-height:15em;overflow:auto}
 .verdict{display:inline-flex;gap:5px;align-items:center;font-size:12.5px;font-weight:640;border-radius:99px;padding:2px 9px;white-space:nowrap}
 .verdict.right{color:var(--good);background:var(--good-soft)}.verdict.wrong{color:var(--bad);background:var(--bad-soft)}

@@ -71,6 +71,7 @@ void Progress::begin(std::string title, int64_t total, int64_t done) {
   title_ = std::move(title);
   total_ = std::max<int64_t>(total, 0);
   pace_step_ = done;
+  aside_.clear();
   status_ = {};
   status_.step = done;
   began_ = pace_time_ = options_.clock();
@@ -78,6 +79,7 @@ void Progress::begin(std::string title, int64_t total, int64_t done) {
   if (!options_.tty) last_draw_ = began_;
   last_drawn_step_ = -1;
   pace_ = pace_weight_ = 0;
+  last_work_ = all_work_ = {};
   running_ = true;
   drawn_ = false;
 }
@@ -93,6 +95,19 @@ void Progress::note_pace(double now) {
   pace_step_ = status_.step;
 }
 
+void Progress::note_work() {
+  if (status_.tokens <= 0 || status_.tokens_per_second <= 0) return;
+  const double tokens = static_cast<double>(status_.tokens), seconds = tokens / status_.tokens_per_second;
+  all_work_ = {all_work_.tokens + tokens, all_work_.seconds + seconds};
+  constexpr double kKeep = 0.9;
+  last_work_ = {last_work_.tokens * kKeep + tokens, last_work_.seconds * kKeep + seconds};
+}
+
+double Progress::speed() const {
+  const Work& work = status_.step >= total_ ? all_work_ : last_work_;
+  return work.seconds > 0 ? work.tokens / work.seconds : status_.tokens_per_second;
+}
+
 double Progress::seconds_left() const {
   if (pace_weight_ <= 0 || total_ <= 0) return -1;
   return static_cast<double>(std::max<int64_t>(0, total_ - status_.step)) * pace_ / pace_weight_;
@@ -103,6 +118,7 @@ void Progress::update(const ProgressStatus& status) {
   status_ = status;
   const double now = options_.clock();
   note_pace(now);
+  note_work();
   const bool last = status_.step >= total_;
   if (options_.tty) {
     if (last || now - last_draw_ >= kFrameSeconds) draw();
@@ -111,6 +127,12 @@ void Progress::update(const ProgressStatus& status) {
   // The first step too: it says that the run has begun and how fast it is.
   const bool first = last_drawn_step_ < 0, tenth = status_.step - last_drawn_step_ >= std::max<int64_t>(1, total_ / 10);
   if (first || last || tenth || now - last_draw_ >= options_.plain_seconds) draw();
+}
+
+void Progress::aside(std::string text) {
+  const bool over = text.empty();
+  aside_ = std::move(text);
+  if (running_ && options_.tty && drawn_ && (over || options_.clock() - last_draw_ >= kFrameSeconds)) draw();
 }
 
 void Progress::draw() {
@@ -144,9 +166,9 @@ std::string Progress::plain() const {
   const std::string total = std::to_string(total_);
   std::string line = str(title_, " ", padded(status_.step, total.size()), "/", total);
   if (status_.loss) line += "  loss " + format_fixed(*status_.loss, 4);
-  if (status_.tokens_per_second > 0) line += "  " + format_count(status_.tokens_per_second) + " tok/s";
+  if (status_.tokens_per_second > 0) line += "  " + format_count(speed()) + " tok/s";
   if (status_.memory_bytes > 0) line += "  " + format_bytes(status_.memory_bytes);
-  if (status_.step >= total_) return line + "  " + format_clock(pace_time_ - began_) + " taken";
+  if (status_.step >= total_) return line + "  took " + format_clock(pace_time_ - began_);
   if (const double left = seconds_left(); left >= 0) line += "  " + format_clock(left) + " left";
   return line;
 }
@@ -165,11 +187,12 @@ std::string Progress::frame() const {
   };
   std::vector<Field> fields;
   if (status_.loss) fields.push_back({"loss " + format_fixed(*status_.loss, 4), 1});
-  if (status_.tokens_per_second > 0) fields.push_back({format_count(status_.tokens_per_second) + " tok/s", 2});
+  if (status_.tokens_per_second > 0) fields.push_back({format_count(speed()) + " tok/s", 2});
   if (status_.memory_bytes > 0) fields.push_back({format_bytes(status_.memory_bytes), 3});
   const double left = seconds_left();
   if (done) fields.push_back({"took " + format_clock(pace_time_ - began_), 0});
   if (!done && left >= 0) fields.push_back({format_clock(left) + " left", 0});
+  if (!aside_.empty()) fields.push_back({aside_, 0});
 
   const int room = options_.width - 1;  // a full last column would wrap on some terminals
   const std::string percent = padded(static_cast<int64_t>(share * 100 + 1e-9), 3) + "%";

@@ -18,6 +18,7 @@ struct ProgressStatus {
   std::optional<double> loss = {};
   double tokens_per_second = 0;
   int64_t memory_bytes = 0;  ///< resident memory
+  int64_t tokens = 0;        ///< of this step; if given, speeds are averaged: over the last steps, at the end over all
 };
 
 struct ProgressOptions {
@@ -50,6 +51,10 @@ class Progress {
   /// Writes a message as lines of its own: above the progress line on a terminal.
   void message(std::string_view text);
 
+  /// What the job is busy with between two steps, such as "validating 40 %", at the line's end; empty: nothing any
+  /// more. Without a terminal it is not shown.
+  void aside(std::string text);
+
   /// Shows the last status and leaves the line behind.
   void finish();
 
@@ -63,9 +68,11 @@ class Progress {
   std::string plain() const;
   void draw();
   void note_pace(double now);
+  void note_work();
+  double speed() const;
 
   ProgressOptions options_;
-  std::string title_;
+  std::string title_, aside_;
   int64_t total_ = 0;
   bool running_ = false, drawn_ = false;
   ProgressStatus status_;
@@ -74,6 +81,10 @@ class Progress {
   // Seconds per step as a moving average over updates, with the weight seen so far to correct its start from zero.
   double pace_ = 0, pace_weight_ = 0, pace_time_ = 0;
   int64_t pace_step_ = 0;
+  struct Work {
+    double tokens = 0, seconds = 0;
+  };
+  Work last_work_, all_work_;
 };
 
 }  // namespace molt::train

@@ -34,7 +34,7 @@ std::vector<Card> summary(const RunReport& r) {
       add("Lowest " + r.eval_loss[0].name + " loss", metric_text(best->value), step_text(best->step));
   }
   const auto count = [](int64_t n) { return format_count(static_cast<double>(n)); };
-  if (!r.model.empty()) add("Model", r.model, r.total_parameters > 0 ? count(r.total_parameters) + " parameters" : "");
+  if (!r.model.empty()) add("Model", r.model, r.base_parameters > 0 ? count(r.base_parameters) + " parameters" : "");
   if (!r.method.empty()) add("Method", r.method, r.task);
   if (r.total_parameters > 0) {
     const double share = static_cast<double>(r.trainable_parameters) / static_cast<double>(r.total_parameters);
@@ -46,7 +46,8 @@ std::vector<Card> summary(const RunReport& r) {
   if (r.peak_memory_bytes > 0) add("Peak memory", format_bytes(r.peak_memory_bytes), "resident");
   if (r.wall_seconds > 0) {
     std::string more = r.steps > 0 ? format_integer(r.steps) + " steps" : "";
-    if (r.epochs > 0) more += str(more.empty() ? "" : ", ", format_significant(r.epochs, 3), " epochs");
+    if (r.epochs > 0)
+      more += str(more.empty() ? "" : ", ", format_significant(r.epochs, 3), r.epochs == 1 ? " epoch" : " epochs");
     add("Training time", format_duration(r.wall_seconds), more);
   }
   return cards;

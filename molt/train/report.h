@@ -33,6 +33,7 @@ struct RunReport {
   std::string model, method, task;
 
   int64_t trainable_parameters = 0, total_parameters = 0;  ///< total counts what the method added too
+  int64_t base_parameters = 0;                             ///< without what the method added
   std::string score_name;                                  ///< the metric that chooses the best checkpoint
   std::optional<double> best_score;
   std::optional<int64_t> best_step;

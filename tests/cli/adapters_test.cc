@@ -48,6 +48,10 @@ TEST(SeveralAdapters, AreJudgedAsEachAlone) {
   const Ran table = run_molt(common + "--adapter a=" + a + " --adapter b=" + b);
   EXPECT_TRUE(has(table.out, "\nperplexity ")) << table.out;
   EXPECT_TRUE(has(table.out, "\n  b          ")) << table.out;
+  EXPECT_TRUE(has(table.out, "\non              2 examples of the test data\n")) << table.out;
+  const Ran by_name = run_molt("eval --adapter " + a + " --data " + data);
+  ASSERT_EQ(by_name.code, 0) << "the adapter says what its base is: " << by_name.err;
+  EXPECT_TRUE(has(by_name.out, " on " + tiny_model()));
   const Ran unnamed = run_molt(common + "--adapter " + a + " --adapter " + b);
   EXPECT_EQ(unnamed.code, 2);
   EXPECT_TRUE(has(unnamed.err, "give each a name"));

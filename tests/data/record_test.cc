@@ -125,6 +125,8 @@ TEST(FieldTemplate, KnowsBracesAndRefusesBrokenOnes) {
   const Record r = Record::object("x:1", Json{{"a", "1"}, {"#1 String", "two"}});
   EXPECT_EQ(render("{a}###{#1 String}", r), "1###two");
   EXPECT_EQ(render("{{\"k\": {a}}}", r), "{\"k\": 1}");
+  EXPECT_EQ(render("{a}\\n=>\\t\\\\n\\d", r), "1\n=>\t\\n\\d") << "escapes, which shells hand on as they are";
+  EXPECT_EQ(render("{a}", Record::object("x:1", Json{{"a", "\\n"}})), "\\n") << "but not in what records hold";
   expect_usage_error([] { FieldTemplate("{a", "data.prompt"); }, {"data.prompt", "\"{a\""});
   expect_usage_error([] { FieldTemplate("a}", "data.prompt"); }, {"data.prompt"});
   expect_usage_error([] { FieldTemplate("{}", "data.prompt"); }, {"data.prompt"});

@@ -148,6 +148,51 @@ TEST(Progress, TimeLeftFollowsThePaceAndResumption) {
   EXPECT_NEAR(progress.seconds_left(), 300, 0.3);
 }
 
+TEST(Progress, SpeedIsThatOfTheLastStepsAndThenOfAll) {
+  Bench bench(true);
+  Progress progress(bench.options);
+  progress.begin("train", 200);
+  const auto step = [&](int at, double rate) {
+    bench.now += 1;
+    ProgressStatus status = bench.status(at);
+    status.tokens_per_second = rate;
+    status.tokens = 1000;
+    progress.update(status);
+  };
+  for (int at = 1; at <= 100; ++at) step(at, 1000);
+  step(101, 10);  // a step of 100 s among such of 1 s
+  // 10 steps' weight at one second each, less a tenth, and one of 100: 10,000 tokens in 109 s.
+  EXPECT_NE(bench.screen.last().find(" 91.7 tok/s"), std::string::npos) << bench.screen.last();
+  for (int at = 102; at <= 199; ++at) step(at, 1000);
+  // 0.9^98 of that step's weight is left: below 1 % of ten seconds.
+  EXPECT_NE(bench.screen.last().find(" 1.00 k tok/s"), std::string::npos) << bench.screen.last();
+  step(200, 1000);
+  // At the end 200,000 tokens in 299 s.
+  EXPECT_NE(bench.screen.last().find(" 669 tok/s"), std::string::npos) << bench.screen.last();
+}
+
+TEST(Progress, AsidesStandAtTheEndUntilTheyAreOver) {
+  Bench bench(true);
+  Progress progress(bench.options);
+  progress.aside("nothing runs");
+  progress.begin("train", 10);
+  bench.now += 1;
+  progress.update(bench.status(5));
+  bench.now += 1;
+  progress.aside("validating 50%");
+  EXPECT_NE(bench.screen.last().find("validating 50%"), std::string::npos) << bench.screen.last();
+  progress.aside("");
+  EXPECT_EQ(bench.screen.last().find("validating"), std::string::npos) << bench.screen.last();
+  EXPECT_EQ(bench.screen.lines.size(), 1u);
+  Bench file(false);
+  Progress plain(file.options);
+  plain.begin("train", 10);
+  plain.update(file.status(1));
+  const int writes = file.screen.writes;
+  plain.aside("validating 50%");
+  EXPECT_EQ(file.screen.writes, writes);
+}
+
 TEST(Progress, PlainLinesAreFewAndWhole) {
   Bench bench(false);
   {

@@ -66,6 +66,7 @@ inline RunReport example_report(int64_t steps = 1200) {
   r.task = "data to text";
   r.trainable_parameters = 1228800;
   r.total_parameters = 130363904;
+  r.base_parameters = 129135104;
   r.score_name = "bleu";
   add_metrics(r, example_log(steps, 1.12, 7));
   r.samples = {{"Mars Hill College | joined | 1973\nMars Hill College | location | Mars Hill, North Carolina",

@@ -6,6 +6,7 @@
 
 #include <cstdlib>
 #include <limits>
+#include <tuple>
 
 #include "molt/base/file.h"
 #include "molt/base/json.h"
@@ -94,13 +95,30 @@ TEST(Report, ExamplePagesAreWholeAndShowWhatTheyWereGiven) {
   check(run);
   check(all);
   for (const char* part :
-       {"mamba-130m", "1,228,800 of 130,363,904", "0.943 %", "Learning rate", "Gradient norm", "✗ wrong",
-        "AMX (bf16, int8)", "<span class=\"yk\">learning_rate</span>: 2e-3", "3 samples longer than 512"})
+       {"mamba-130m", "1,228,800 of 130,363,904", "129 M parameters", "0.943 %", "Learning rate", "Gradient norm",
+        "✗ wrong", "AMX (bf16, int8)", "<span class=\"yk\">learning_rate</span>: 2e-3", "3 samples longer than 512"})
     EXPECT_TRUE(contains(run, part)) << part;
   for (const char* part : {"Prompt tuning", "0.0095 %", "<span class=\"best\">0.5070</span>", "1 of 8 failed",
                            "stopped at step 40", "Evaluation loss", "% trainable", "href=\"run-110/report.html\""})
     EXPECT_TRUE(contains(all, part)) << part;
   EXPECT_EQ(run, report_page(example_report())) << "a page depends on its argument alone";
+}
+
+TEST(Report, NotToTrainIsNoRecordInMemory) {
+  ComparisonReport r;
+  for (const auto& [name, trainable, mebibytes] :
+       {std::tuple("none", 0, 100), std::tuple("small", 10, 200), std::tuple("large", 1000, 300)}) {
+    MethodResult m;
+    m.name = name;
+    m.trainable_parameters = trainable, m.total_parameters = 1000;
+    m.peak_memory_bytes = int64_t{mebibytes} << 20;
+    r.methods.push_back(m);
+  }
+  const std::string page = report_page(r);
+  EXPECT_TRUE(contains(page, "<span class=\"best\">200 MiB</span>"));
+  EXPECT_TRUE(contains(page, "100 MiB"));
+  r.methods.resize(1);
+  EXPECT_TRUE(contains(report_page(r), "100 MiB"));
 }
 
 TEST(Report, EmptyAndPartialRunsGivePages) {
