@@ -1,9 +1,8 @@
 // A whole training step at the shape of a real model, with random weights made in memory: tokens per second, peak
 // memory, where the time goes, and how fast the same parts run alone in the same process.
-//   train_bench [--shape mamba-130m] [--method lora|lora-out-x|sdt|full|prompt|decode|'{ia3: {}}'] [--precision
-//   bf16|f32]
-//               [--segment 512] [--batch 1] [--threads 2] [--labelled 1.0] [--steps 5] [--recompute] [--no-ceilings]
-//               [--json]
+//   train_bench [--shape mamba-130m] [--precision bf16|f32] [--threads 2] [--steps 5]
+//               [--method lora|lora-out-x|sdt|full|prompt|decode|'{ia3: {}}'] [--recompute]
+//               [--segment 512] [--batch 1] [--labelled 1.0] [--span 0] [--keep 0] [--no-ceilings] [--json]
 // prompt reads --batch segments and computes the logits of their last tokens; decode continues each by one token a
 // step; a map is taken as a recipe's method. Rates are given twice: by wall time, and by processor time over threads,
 // which other programs disturb less.
@@ -37,13 +36,14 @@
 #include "molt/peft/lora.h"
 #include "molt/peft/sdt.h"
 #include "molt/tensor/matrix_view.h"
+#include "molt/train/span_pass.h"
 
 namespace molt::bench {
 namespace {
 
 struct Options {
   std::string shape = "mamba-130m", method = "lora", precision = "bf16";
-  int64_t segment = 512, batch = 1, steps = 5;
+  int64_t segment = 512, span = 0, keep = 0, batch = 1, steps = 5;
   int threads = 0;
   double labelled = 1;
   bool recompute = false, no_ceilings = false, json = false;
@@ -235,15 +235,15 @@ class Run {
     nn::Context c;
     c.segments = &segments_, c.edits = &edits_, c.training = true, c.seed = 1, c.recompute = o_.recompute;
     c.step = step_, c.phase_step = static_cast<int64_t>(step_++), c.phase_steps = kPhaseSteps;
-    const nn::LossSum part = model.loss(c, model.hidden(c, ids_), labels_);
-    backward(part.sum);
+    const data::Batch batch{.ids = ids_, .labels = labels_, .segments = segments_};
+    const train::PassLoss part = train::run_pass(model, c, batch, {.length = o_.span, .keep = o_.keep << 20});
     const TimedOp timed("optimizer", false);
     const double scale = 1 / static_cast<double>(part.count);
     for (const auto& m : methods_) m->before_step({c.phase_step, kPhaseSteps, scale});
     const double norm = optim::grad_norm(optimizer_->parameters()) * scale;
     optimizer_->step(1e-4, scale * optim::clip_scale(norm, 1.0));
     for (const auto& m : methods_) m->after_step();
-    return part.sum.value().values()[0] * scale;
+    return part.sum * scale;
   }
 
   void bind() {
@@ -407,6 +407,8 @@ int main_of(const Options& o) {
               {"method", o.method},
               {"precision", o.precision},
               {"segment", o.segment},
+              {"span", o.span},
+              {"keep_mib", o.keep},
               {"batch", o.batch},
               {"labelled", o.labelled},
               {"threads", compute_threads()},
@@ -452,6 +454,8 @@ int main(int argc, char** argv) {
   app.add_option("--method", o.method);
   app.add_option("--precision", o.precision);
   app.add_option("--segment", o.segment);
+  app.add_option("--span", o.span, "as a recipe's span_length");
+  app.add_option("--keep", o.keep, "as a recipe's span_memory, in MiB");
   app.add_option("--batch", o.batch);
   app.add_option("--threads", o.threads);
   app.add_option("--labelled", o.labelled);

@@ -155,6 +155,10 @@ MemoryPlan forecast_memory(Probe& probe, const ForecastInputs& in, bool recomput
   return plan;
 }
 
+int64_t spans_in(int64_t bytes, const MemoryPlan& plan, int64_t pieces) {
+  return std::min(bytes / std::max<int64_t>(1, plan.saved), pieces - 1);
+}
+
 bool choose_recompute(int64_t limit, const MemoryPlan& plain, const MemoryPlan& recomputed, int64_t tokens) {
   // Plans have been up to a tenth too low.
   const auto fits = [&](const MemoryPlan& plan) {

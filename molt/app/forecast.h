@@ -55,6 +55,10 @@ double measure_new_size(Probe& probe, const data::Batch& batch);
 /// Steps the probe, with or without recomputation, and says what the whole model will take.
 MemoryPlan forecast_memory(Probe& probe, const ForecastInputs& inputs, bool recompute);
 
+/// Of a sample in `pieces`, those before the last that can keep their activations in `bytes`; each takes as much as
+/// the plan has `saved` for one.
+int64_t spans_in(int64_t bytes, const MemoryPlan& plan, int64_t pieces);
+
 /// Throws UsageError unless a plan, or else the one with recomputation, fits into `limit` bytes with a tenth to spare.
 /// Returns whether to recompute. `tokens`: of the largest batch, for the message.
 bool choose_recompute(int64_t limit, const MemoryPlan& plain, const MemoryPlan& recomputed, int64_t tokens);

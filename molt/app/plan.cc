@@ -100,7 +100,7 @@ DataPlan plan_data(const Recipe& recipe, const PreparedRun& prepared, int64_t ru
   plan.sizes = count_sizes(stream, run);
   const int64_t batches = stream.steps_per_epoch(), looked = std::min(batches, kLooked);
   const int64_t span = recipe.training.span_length;
-  int64_t rows = 0, labelled = 0, again = 0;
+  int64_t rows = 0, labelled = 0;
   for (int64_t b = 0; b < looked; ++b) {
     const data::Batch batch = stream.at(0, b);
     rows += batch.rows(), labelled += batch.labelled;
@@ -108,7 +108,7 @@ DataPlan plan_data(const Recipe& recipe, const PreparedRun& prepared, int64_t ru
     for (int64_t s = 0; span > 0 && batch.rows() > span && s < batch.segments.count(); ++s) {
       const int64_t pieces = (batch.segments.length(s) + span - 1) / span;
       plan.most_pieces = std::max(plan.most_pieces, pieces);
-      if (pieces > 1 && !recipe.training.truncated_backprop) again += (pieces - 1) * span;
+      if (pieces > 1 && !recipe.training.truncated_backprop) plan.cut.push_back(pieces - 1);
     }
   }
   const double all = static_cast<double>(batches) / static_cast<double>(looked);
@@ -118,7 +118,7 @@ DataPlan plan_data(const Recipe& recipe, const PreparedRun& prepared, int64_t ru
   plan.steps_per_epoch = static_cast<double>(batches) / together;
   plan.step_tokens = static_cast<double>(rows) / static_cast<double>(looked) * together;
   plan.step_labelled = static_cast<double>(labelled) / static_cast<double>(looked) * together;
-  plan.step_again = static_cast<double>(again) / static_cast<double>(looked) * together;
+  plan.looked = looked;
   if (const data::Source* source = prepared.data.validation.get()) {
     const int64_t samples = std::min(source->size(), recipe.data.validation_limit.value_or(source->size()));
     const int64_t counted = std::min(samples, kLooked);
@@ -128,6 +128,28 @@ DataPlan plan_data(const Recipe& recipe, const PreparedRun& prepared, int64_t ru
     plan.validation_labelled = batch.labelled * samples / std::max<int64_t>(1, counted);
   }
   return plan;
+}
+
+/// Bytes that spans which run forward once may hold: what the recipe or max_memory says.
+int64_t bytes_for_spans(const Recipe& recipe, const RunPlan& plan) {
+  if (plan.data.cut.empty() || plan.recompute) return 0;
+  if (plan.max_memory == 0) return recipe.training.span_bytes();
+  const auto left = std::max<int64_t>(0, plan.max_memory / 11 * 10 - plan.memory(false).total());
+  return recipe.training.span_memory.empty() ? left : std::min(left, recipe.training.span_bytes());
+}
+
+/// Counts spans that run forward once into the plan of each phase, and those that run twice into its data.
+void plan_spans(const Recipe& recipe, RunPlan& plan) {
+  plan.span_bytes = bytes_for_spans(recipe, plan);
+  for (PhasePlan& phase : plan.phases) {
+    plan.kept_spans = spans_in(plan.span_bytes, phase.plain, plan.data.most_pieces);
+    phase.plain.saved += plan.kept_spans * phase.plain.saved;
+  }
+  double again = 0;
+  for (const int64_t pieces : plan.data.cut)
+    again += static_cast<double>(std::max<int64_t>(0, pieces - plan.kept_spans) * recipe.training.span_length);
+  plan.data.step_again =
+      again / static_cast<double>(plan.data.looked) * static_cast<double>(recipe.training.gradient_accumulation_steps);
 }
 
 /// How often the trainer evaluates: see train/trainer.cc.
@@ -209,6 +231,8 @@ RunPlan plan_of(const Recipe& recipe, const PreparedRun& prepared, double second
     choose_recompute(plan.max_memory, plan.memory(true), plan.memory(true), plan.data.most_tokens);
   }
 
+  plan_spans(recipe, plan);
+
   const bool recomputes = plan.recompute && plan.data.most_pieces == 1;
   if (prepared.data.validation) plan.evaluations = count_evaluations(recipe, plan.data, plan.training().steps);
   for (size_t i = 0; i < phases.size(); ++i) {
@@ -267,7 +291,8 @@ RunPlan make_plan(const Recipe& recipe, const PreparedRun& prepared, const PlanO
   return plan_of(recipe, prepared, options.seconds, new_size);
 }
 
-bool fit_memory(const Recipe& recipe, const PreparedRun& prepared, const std::function<void(const std::string&)>& say) {
+MemoryFit fit_memory(const Recipe& recipe, const PreparedRun& prepared,
+                     const std::function<void(const std::string&)>& say) {
   double new_size = 0;
   const RunPlan plan = plan_of(recipe, prepared, 0, new_size);
   say(str("  max_memory ", format_bytes(plan.max_memory), ": about ", format_bytes(plan.memory(false).total()),
@@ -275,7 +300,7 @@ bool fit_memory(const Recipe& recipe, const PreparedRun& prepared, const std::fu
           plan.recompute
               ? str(", ", format_bytes(plan.memory(true).total()), " with recompute", plan.chosen ? ", now on" : "")
               : std::string()));
-  return plan.recompute;
+  return {.recompute = plan.recompute, .span_bytes = plan.span_bytes};
 }
 
 std::vector<RunPlan> make_plans(const std::string& path, const std::vector<std::string>& overrides,
@@ -328,6 +353,7 @@ OrderedJson plan_json(const RunPlan& plan) {
   json["tokens_per_step"] = plan.data.step_tokens;
   json["steps"] = plan.steps();
   json["recompute"] = plan.recompute;
+  json["spans_run_once"] = plan.kept_spans;
   json["peak_memory_bytes"] = plan.memory().total();
   json["memory"] = memory_json(plan.memory(false));
   json["memory_with_recompute"] = memory_json(plan.memory(true));

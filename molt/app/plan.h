@@ -34,7 +34,9 @@ struct DataPlan {
   int64_t most_tokens = 0;                    ///< at a time: in a batch, or a span
   int64_t sizes = 1;                          ///< different numbers of tokens in batches
   int64_t most_pieces = 1;                    ///< that a sample longer than span_length is cut into
-  double step_again = 0;                      ///< of a step's tokens, those that run forward twice because of that
+  std::vector<int64_t> cut = {};              ///< for each such sample of `looked` batches, its pieces but the last
+  int64_t looked = 1;
+  double step_again = 0;  ///< of a step's tokens, those that run forward twice because of that
   int64_t validation_tokens = 0, validation_labelled = 0;  ///< in one evaluation
 };
 
@@ -60,6 +62,8 @@ struct RunPlan {
   bool recompute = false;
   bool chosen = false;  ///< … by max_memory
   int64_t max_memory = 0;
+  int64_t span_bytes = 0;  ///< most that spans which run forward once may hold
+  int64_t kept_spans = 0;  ///< as many of the longest sample do, beside its last
   int64_t evaluations = 0;
   double evaluation_seconds = 0;  ///< of all of them together
 
@@ -78,9 +82,14 @@ std::vector<RunPlan> make_plans(const std::string& recipe, const std::vector<std
 /// Plans one run.
 RunPlan make_plan(const Recipe& recipe, const PreparedRun& prepared, const PlanOptions& options);
 
-/// For a run with max_memory: whether it must recompute. Says what was found; throws UsageError where not even that
-/// fits.
-bool fit_memory(const Recipe& recipe, const PreparedRun& prepared, const std::function<void(const std::string&)>& say);
+struct MemoryFit {
+  bool recompute = false;
+  int64_t span_bytes = 0;  ///< left for spans that run forward once
+};
+
+/// For a run with max_memory: what it must do to fit. Says what was found; throws UsageError where nothing fits.
+MemoryFit fit_memory(const Recipe& recipe, const PreparedRun& prepared,
+                     const std::function<void(const std::string&)>& say);
 
 /// A plan as JSON: every number, in bytes, FLOPs and seconds.
 OrderedJson plan_json(const RunPlan& plan);

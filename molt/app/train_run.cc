@@ -93,7 +93,11 @@ TrainRunResult run_training(const Recipe& recipe, const TrainRunOptions& options
   // Everything that can be wrong is found before the run directory is touched.
   PreparedRun prepared = prepare_run(recipe, {.tty = options.tty, .width = options.width, .sink = options.sink});
   train::TrainConfig training = recipe.training;
-  if (recipe.most_memory() > 0) training.recompute = fit_memory(recipe, prepared, say);
+  if (recipe.most_memory() > 0) {
+    const MemoryFit fit = fit_memory(recipe, prepared, say);
+    training.recompute = fit.recompute;
+    if (training.span_length > 0) training.span_memory = std::to_string(fit.span_bytes);
+  }
   models::LoadedModel& base = prepared.base;
   nn::LanguageModel& model = *base.model;
   const auto& methods = prepared.methods;

@@ -26,6 +26,12 @@ class Block {
   virtual ~Block() = default;
   /// u (T, D) -> (T, D). `in`: null at the start of every segment. `out`: null if nobody goes on from here.
   virtual Var forward(const Context& c, const Var& u, const BlockCarry* in, BlockCarry* out) const = 0;
+  /// The carry behind u, and nothing else.
+  virtual BlockCarry carry_after(const Context& c, const Var& u, const BlockCarry* in) const {
+    BlockCarry out;
+    forward(c, u, in, &out);
+    return out;
+  }
 };
 
 }  // namespace molt::nn

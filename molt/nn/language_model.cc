@@ -29,6 +29,10 @@ Var Layer::operator()(const Context& c, const Var& h, const BlockCarry* in, Bloc
   return ops::add(h, mixer_->forward(c, ops::rms_norm(h, norm_(c), eps_), in, out));
 }
 
+BlockCarry Layer::carry_after(const Context& c, const Var& h, const BlockCarry* in) const {
+  return mixer_->carry_after(c, ops::rms_norm(h, norm_(c), eps_), in);
+}
+
 LanguageModel::LanguageModel(const LanguageModelPlan& plan, const Precision& precision)
     : plan_(plan), precision_(precision) {
   const Scope root(sites_, parameters_);
@@ -44,6 +48,17 @@ LanguageModel::LanguageModel(const LanguageModelPlan& plan, const Precision& pre
 }
 
 Var LanguageModel::hidden(const Context& c, const std::vector<int32_t>& ids, const Carry* in, Carry* out) const {
+  return run(c, ids, in, out, true);
+}
+
+Carry LanguageModel::carry_after(const Context& c, const std::vector<int32_t>& ids, const Carry* in) const {
+  Carry out;
+  run(c, ids, in, &out, false);
+  return out;
+}
+
+Var LanguageModel::run(const Context& c, const std::vector<int32_t>& ids, const Carry* in, Carry* out,
+                       bool want_hidden) const {
   MOLT_CHECK(c.segments && c.segments->tokens() == static_cast<int64_t>(ids.size()), "model: segments cover ",
              c.segments ? c.segments->tokens() : 0, " rows of ", ids.size());
   if (out) out->resize(layers_.size());
@@ -57,7 +72,10 @@ Var LanguageModel::hidden(const Context& c, const std::vector<int32_t>& ids, con
     const BlockCarry* from = in ? &(*in)[i] : nullptr;
     const Layer& layer = layers_[i];
     if (OpObserver* observer = OpObserver::current()) observer->layer = static_cast<int>(i);
-    if (c.recompute && !out && grad_enabled()) {
+    if (!want_hidden && i + 1 == layers_.size()) {
+      (*out)[i] = layer.carry_after(c, h, from);
+      h = Var();
+    } else if (c.recompute && !out && grad_enabled()) {
       const auto again = [c, &layer, carried = from != nullptr](const std::vector<Var>& x) {
         const BlockCarry carry{.conv = x[1], .ssm = x[2]};
         return layer(c, x[0], carried ? &carry : nullptr, nullptr);

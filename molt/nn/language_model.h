@@ -31,6 +31,7 @@ class Layer {
  public:
   Layer(const Scope& scope, const LayerPlan& plan, int64_t d_model, double eps);
   Var operator()(const Context& c, const Var& h, const BlockCarry* in, BlockCarry* out) const;
+  BlockCarry carry_after(const Context& c, const Var& h, const BlockCarry* in) const;
 
  private:
   double eps_;
@@ -53,6 +54,9 @@ class LanguageModel {
   /// ids (T) -> residual stream after the last layer (T, D). `in`: carry per layer or null; `out`: filled if not null.
   Var hidden(const Context& c, const std::vector<int32_t>& ids, const Carry* in = nullptr, Carry* out = nullptr) const;
 
+  /// The carry after these rows and nothing else: what hidden() fills, without what only its result takes.
+  Carry carry_after(const Context& c, const std::vector<int32_t>& ids, const Carry* in = nullptr) const;
+
   /// Where segments start from if learned rows stand before their first token (prompt tuning), for all segments of `c`;
   /// empty if there are none. hidden() does this itself where it is given no carry.
   Carry start(const Context& c) const;
@@ -74,6 +78,9 @@ class LanguageModel {
   int64_t parameter_count() const;
 
  private:
+  /// Both of the above: `want_hidden` or only `out`.
+  Var run(const Context& c, const std::vector<int32_t>& ids, const Carry* in, Carry* out, bool want_hidden) const;
+
   LanguageModelPlan plan_;
   Precision precision_;
   SiteTable sites_;

@@ -27,13 +27,23 @@ MambaMixer::MambaMixer(const Scope& s, const MambaConfig& c)
       y_(s.as_ssm(), "tap.y", c.d_inner) {}
 
 Var MambaMixer::forward(const Context& c, const Var& u, const BlockCarry* in, BlockCarry* out) const {
+  return run(c, u, in, out, true);
+}
+
+BlockCarry MambaMixer::carry_after(const Context& c, const Var& u, const BlockCarry* in) const {
+  BlockCarry out;
+  run(c, u, in, &out, false);
+  return out;
+}
+
+Var MambaMixer::run(const Context& c, const Var& u, const BlockCarry* in, BlockCarry* out, bool want_y) const {
   if (!in) {
     if (const std::vector<Var> prefixes = prefix_(c); !prefixes.empty()) {
       const BlockCarry start = after(c, prefixes);
-      return advance(c, u, &start, out, true);
+      return advance(c, u, &start, out, want_y);
     }
   }
-  return advance(c, u, in, out, true);
+  return advance(c, u, in, out, want_y);
 }
 
 BlockCarry MambaMixer::after(const Context& c, const std::vector<Var>& prefixes) const {
@@ -58,10 +68,12 @@ bool MambaMixer::taps_take_narrow(const Context& c) const {
 Var MambaMixer::advance(const Context& c, const Var& u, const BlockCarry* in, BlockCarry* out, bool want_y) const {
   const int64_t E = config_.d_inner, N = config_.d_state, R = config_.dt_rank;
   Activations seen;
-  // What only products and the scan read is kept in bf16 where the products compute in it; no carry, no edits in
-  // between but those that read and write it so.
+  // What only products and the scan read is kept in bf16 where the products compute in it and no edit comes in between
+  // but those that read and write it so. Not in decoding, where a step is too short to gain by it, and not where a
+  // learned tail must keep its bits.
   const Var tail = in && in->conv.defined() ? in->conv : conv0_(c);
-  const bool narrow = !tail.defined() && !out && in_proj_.takes_narrow(c) && conv1d_.takes_narrow(c) &&
+  const bool decoding = out && c.segments->tokens() == c.segments->count();
+  const bool narrow = !decoding && !conv0_.edited(c) && in_proj_.takes_narrow(c) && conv1d_.takes_narrow(c) &&
                       out_proj_.takes_narrow(c) && taps_take_narrow(c);
   const Var xz = in_proj_(c, u, narrow);
   const Var z = seen.z = z_(c, xz.columns(E, E), seen);
@@ -78,7 +90,8 @@ Var MambaMixer::advance(const Context& c, const Var& u, const BlockCarry* in, Bl
   Var h0 = in && in->ssm.defined() ? in->ssm : h0_(c);
   if (h0.defined()) h0 = ops::pad_columns(h0, A_log.value().cols());  // states that a method has added start from zero
   const ops::ScanResult scan = ops::selective_scan(
-      {.x = x, .dt = dt, .A_log = A_log, .B = B, .C = C, .D = D_(c), .z = z, .h0 = h0}, *c.segments, out != nullptr);
+      {.x = x, .dt = dt, .A_log = A_log, .B = B, .C = C, .D = D_(c), .z = want_y ? z : Var(), .h0 = h0}, *c.segments,
+      out != nullptr);
   if (out) *out = {.conv = conv.tail, .ssm = scan.state};
   return want_y ? out_proj_(c, y_(c, scan.y, seen)) : Var();
 }

@@ -20,10 +20,12 @@ class MambaMixer final : public Block {
  public:
   MambaMixer(const Scope& scope, const MambaConfig& config);
   Var forward(const Context& c, const Var& u, const BlockCarry* in, BlockCarry* out) const override;
+  BlockCarry carry_after(const Context& c, const Var& u, const BlockCarry* in) const override;
 
  private:
   /// forward() without looking for a prefix. Where `want_y` is not set, only `out` is of interest.
   Var advance(const Context& c, const Var& u, const BlockCarry* in, BlockCarry* out, bool want_y) const;
+  Var run(const Context& c, const Var& u, const BlockCarry* in, BlockCarry* out, bool want_y) const;
   /// Where every segment starts from if learned rows stand before them.
   BlockCarry after(const Context& c, const std::vector<Var>& prefixes) const;
   /// Whether nothing looks at or changes what flows between the parts, but edits that take it in bf16.

@@ -235,6 +235,8 @@ Var State::operator()(const Context& c) const {
   return sum;
 }
 
+bool State::edited(const Context& c) const { return !edits_at(c, site_).empty(); }
+
 Prefix::Prefix(const Scope& scope, const std::string& name, int64_t width)
     : site_(&scope.site(name, SiteKind::kPrefix, {width})) {}
 

@@ -130,6 +130,7 @@ class State {
   State(const Scope& scope, const std::string& name, Shape per_segment);
   /// (S, …) or undefined for zeros.
   Var operator()(const Context& c) const;
+  bool edited(const Context& c) const;
 
  private:
   const Site* site_ = nullptr;

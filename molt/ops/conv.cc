@@ -33,11 +33,11 @@ std::array<Tensor, 2> Conv1d::forward(const Needs& needs, const Tensor& x, const
              shape_str(tail_shape));
   const Dtype compute = x.dtype() == Dtype::kBf16 ? Dtype::kF32 : x.dtype();
   for (const Tensor* t : {&weight, &bias, &tail})
-    MOLT_CHECK(!t->defined() || t->dtype() == (t == &tail ? x.dtype() : compute), "conv1d: x is ",
-               dtype_name(x.dtype()), ", another input is ", dtype_name(t->dtype()));
+    MOLT_CHECK(!t->defined() || t->dtype() == compute, "conv1d: x is ", dtype_name(x.dtype()), ", another input is ",
+               dtype_name(t->dtype()));
   ConvInputs in{x, weight, bias, tail, segments, silu};
   Tensor y = x.like(x.shape(), compute), tail_out;
-  if (want_tail) tail_out = x.like(tail_shape);
+  if (want_tail) tail_out = x.like(tail_shape, compute);
   conv_kernels.at(x.device()).forward(in, y, tail_out);
   if (needs.any()) saved = std::move(in);
   return {y, tail_out};

@@ -11,8 +11,8 @@
 
 namespace molt::ops {
 
-/// What both directions read. f32 or f64, all of one type, but beside f32 x and tail may be bf16, and their gradients
-/// then are too (four taps with SiLU only).
+/// What both directions read. f32 or f64, all of one type, but beside f32 x may be bf16, and its gradient then is too
+/// (four taps with SiLU only); a tail's numbers are rounded to x's type.
 struct ConvInputs {
   Tensor x;       ///< (T, E), may be a view of columns
   Tensor weight;  ///< (E, K)

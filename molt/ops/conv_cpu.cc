@@ -54,6 +54,16 @@ Tensor pack_weights(const ConvInputs& in) {
   return packed;
 }
 
+/// What may stand before a segment, in the type of x.
+struct Around {
+  Tensor tails;  // as ConvInputs::tail
+  Tensor zeros;  // one row
+
+  explicit Around(const ConvInputs& in) : tails(in.tail), zeros(Tensor::zeros({in.x.dim(1)}, in.x.dtype())) {
+    if (tails.defined() && tails.dtype() != in.x.dtype()) tails = tails.to(in.x.dtype());
+  }
+};
+
 /// The inputs of one segment with the tail before them: row i is what tap 0 of its token i reads. S: the type in which
 /// inputs, tails and their gradients are kept.
 template <class S>
@@ -63,14 +73,14 @@ struct Window {
   const S* zeros;
   int64_t ld, before, channels;
 
-  Window(const ConvInputs& in, int64_t segment, const Tensor& zero_row)
+  Window(const ConvInputs& in, int64_t segment, const Around& around)
       : x(in.x.data<S>() + in.segments->begin(segment) * in.x.ld()),
         tail(nullptr),
-        zeros(zero_row.data<S>()),
+        zeros(around.zeros.data<S>()),
         ld(in.x.ld()),
         before(in.weight.dim(1) - 1),
         channels(in.x.dim(1)) {
-    if (in.tail.defined()) tail = in.tail.data<S>() + segment * before * channels;
+    if (around.tails.defined()) tail = around.tails.data<S>() + segment * before * channels;
   }
   const S* row(int64_t i) const {
     if (i >= before) return x + (i - before) * ld;
@@ -108,7 +118,7 @@ HWY_INLINE void outputs(D d, const Weights<T>& weights, const S* const* rows, in
 }
 
 template <int kTaps, bool kSilu, class S, class T>
-void forward_tokens(const ConvInputs& in, const Weights<T>& weights, const Tensor& zeros, const Tensor& y,
+void forward_tokens(const ConvInputs& in, const Weights<T>& weights, const Around& around, const Tensor& y,
                     int64_t begin, int64_t end) {
   const hn::ScalableTag<T> d;
   const int64_t lanes = static_cast<int64_t>(hn::Lanes(d)), channels = in.x.dim(1);
@@ -116,7 +126,7 @@ void forward_tokens(const ConvInputs& in, const Weights<T>& weights, const Tenso
   std::vector<const S*> rows(static_cast<size_t>(weights.taps));
   int64_t segment = std::upper_bound(offsets.begin(), offsets.end(), begin) - offsets.begin() - 1;
   for (int64_t t = begin; t < end; ++segment) {
-    const Window<S> window(in, segment, zeros);
+    const Window<S> window(in, segment, around);
     const int64_t first = in.segments->begin(segment);
     for (const int64_t last = std::min(end, in.segments->end(segment)); t < last; ++t) {
       for (int64_t k = 0; k < weights.taps; ++k) rows[static_cast<size_t>(k)] = window.row(t - first + k);
@@ -132,16 +142,20 @@ void forward_tokens(const ConvInputs& in, const Weights<T>& weights, const Tenso
 template <int kTaps, bool kSilu, class T, class S>
 void forward_typed(const ConvInputs& in, const Tensor& y, const Tensor& tail_out) {
   const int64_t channels = in.x.dim(1), taps = in.weight.dim(1), before = taps - 1;
-  const Tensor packed = pack_weights<T>(in), zeros = Tensor::zeros({channels}, in.x.dtype());
+  const Tensor packed = pack_weights<T>(in);
+  const Around around(in);
   const Weights<T> weights{packed.data<T>(), taps, packed.dim(1)};
   parallel_ranges(in.x.dim(0), kGrain / std::max<int64_t>(channels, 1) + 1, [&](int64_t begin, int64_t end) {
-    forward_tokens<kTaps, kSilu, S>(in, weights, zeros, y, begin, end);
+    forward_tokens<kTaps, kSilu, S>(in, weights, around, y, begin, end);
   });
   if (!tail_out.defined()) return;
   for (int64_t s = 0; s < in.segments->count(); ++s) {
-    const Window<S> window(in, s, zeros);
-    for (int64_t j = 0; j < before; ++j)
-      std::copy_n(window.row(in.segments->length(s) + j), channels, tail_out.data<S>() + (s * before + j) * channels);
+    const Window<S> window(in, s, around);
+    for (int64_t j = 0; j < before; ++j) {
+      const S* row = window.row(in.segments->length(s) + j);
+      std::transform(row, row + channels, tail_out.data<T>() + (s * before + j) * channels,
+                     [](S v) { return static_cast<T>(v); });
+    }
   }
 }
 
@@ -151,11 +165,11 @@ class Backward {
   using D = hn::ScalableTag<T>;
 
  public:
-  Backward(const ConvInputs& in, const ConvGrads& grads, const Weights<T>& weights, const Tensor& zeros, T* sums)
+  Backward(const ConvInputs& in, const ConvGrads& grads, const Weights<T>& weights, const Around& around, T* sums)
       : in_(in),
         grads_(grads),
         weights_(weights),
-        zeros_(zeros),
+        around_(around),
         sums_(sums),
         before_(weights.taps - 1),
         scratch_(static_cast<size_t>((before_ + kChunk) * kTile)),
@@ -173,7 +187,7 @@ class Backward {
   // Row l of the inputs with the tail before them gets Σ_k w_k · g_{l-k}, g the gradient of the pre-activation: known
   // as soon as token l is, so everything runs forward in time with the last K-1 rows of g at hand.
   void segment(int64_t s) {
-    const Window<S> window(in_, s, zeros_);
+    const Window<S> window(in_, s, around_);
     const int64_t length = in_.segments->length(s);
     std::fill_n(scratch_.begin(), before_ * kTile, T(0));
     for (int64_t first = 0; first < length + before_; first += kChunk) {
@@ -241,15 +255,22 @@ class Backward {
   }
 
   void input_row(int64_t s, int64_t l, int64_t length, int64_t at) {
-    const bool is_tail = l < before_;
-    const GradOut& target = is_tail ? grads_.dtail : grads_.dx;
-    if (!target.tensor.defined()) return;
     const int64_t all = in_.x.dim(1);
-    S* to = target.tensor.data<S>() + begin_ +
-            (is_tail ? (s * before_ + l) * all : (in_.segments->begin(s) + l - before_) * target.tensor.ld());
-    const S* from_tail = nullptr;
+    const T* from_tail = nullptr;
     if (grads_.dtail_out.defined() && l >= length)
-      from_tail = grads_.dtail_out.data<S>() + (s * before_ + l - length) * all + begin_;
+      from_tail = grads_.dtail_out.data<T>() + (s * before_ + l - length) * all + begin_;
+    if (l < before_) {
+      put_row<T>(grads_.dtail, (s * before_ + l) * all, from_tail, at);
+    } else {
+      put_row<S>(grads_.dx, (in_.segments->begin(s) + l - before_) * grads_.dx.tensor.ld(), from_tail, at);
+    }
+  }
+
+  /// E: the type of the target, `place` its row there.
+  template <class E>
+  void put_row(const GradOut& target, int64_t place, const T* from_tail, int64_t at) {
+    if (!target.tensor.defined()) return;
+    E* to = target.tensor.data<E>() + place + begin_;
     const D d;
     const int64_t lanes = static_cast<int64_t>(hn::Lanes(d)), taps = kTaps ? kTaps : weights_.taps;
     auto body = [&](int64_t i, int64_t count) HWY_ATTR {
@@ -268,7 +289,7 @@ class Backward {
   const ConvInputs& in_;
   const ConvGrads& grads_;
   const Weights<T>& weights_;
-  const Tensor& zeros_;
+  const Around& around_;
   T* sums_;  // by tap, as the weights
   int64_t before_, begin_ = 0, width_ = 0;
   std::vector<T> scratch_;
@@ -279,12 +300,13 @@ template <int kTaps, bool kSilu, class T, class S>
 void backward_typed(const ConvInputs& in, const ConvGrads& grads) {
   const int64_t channels = in.x.dim(1), taps = in.weight.dim(1);
   const int64_t lanes = static_cast<int64_t>(hn::Lanes(hn::ScalableTag<T>()));
-  const Tensor packed = pack_weights<T>(in), zeros = Tensor::zeros({channels}, in.x.dtype());
+  const Tensor packed = pack_weights<T>(in);
+  const Around around(in);
   const Tensor sums = Tensor::zeros(packed.shape(), packed.dtype());
   const Weights<T> weights{packed.data<T>(), taps, packed.dim(1)};
   const int64_t vectors = weights.padded / lanes, tokens = std::max<int64_t>(in.x.dim(0), 1);
   parallel_ranges(vectors, kGrain / (tokens * lanes) + 1, [&](int64_t begin, int64_t end) {
-    Backward<kTaps, kSilu, T, S>(in, grads, weights, zeros, sums.data<T>())
+    Backward<kTaps, kSilu, T, S>(in, grads, weights, around, sums.data<T>())
         .channels(begin * lanes, std::min(end * lanes, channels));
   });
   const T* sum = sums.data<T>();

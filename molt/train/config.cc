@@ -4,8 +4,22 @@
 #include <cmath>
 
 #include "molt/base/error.h"
+#include "molt/base/format.h"
+#include "molt/base/system.h"
 
 namespace molt::train {
+
+int64_t TrainConfig::span_bytes() const {
+  if (span_memory.empty()) {
+    // Enough for 30,000 tokens of a small model; a large one would ask for any amount.
+    constexpr int64_t kMost = int64_t{3} << 30;
+    return std::min(kMost, available_memory() / 4);
+  }
+  const std::optional<int64_t> bytes = parse_bytes(span_memory);
+  if (!bytes)
+    usage_error("span_memory: expected bytes, such as 1GiB, 800MB or 1000000000, or 0, found '", span_memory, "'");
+  return *bytes;
+}
 
 void TrainConfig::validate() const {
   auto at_least = [](const char* name, double value, double least) {
@@ -25,6 +39,8 @@ void TrainConfig::validate() const {
   at_least("span_length", static_cast<double>(span_length), 0);
   if (truncated_backprop && span_length == 0)
     usage_error("truncated_backprop: needs span_length, the tokens that gradients flow through");
+  span_bytes();
+  if (!span_memory.empty() && span_length == 0) usage_error("span_memory: needs span_length, the tokens of a span");
   at_least("max_grad_norm", max_grad_norm, 0);
   at_least("logging_steps", static_cast<double>(logging_steps), 1);
   at_least("eval_steps", static_cast<double>(eval_steps), 0);

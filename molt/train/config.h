@@ -26,6 +26,7 @@ struct TrainConfig {
   bool load_best_model_at_end = true;
   bool recompute = false;
   int64_t span_length = 0;
+  std::string span_memory;
   bool truncated_backprop = false;
 
   template <class V>
@@ -49,9 +50,15 @@ struct TrainConfig {
         "span_length", span_length,
         "longer samples go through the model in spans of this many tokens that hand their state on: bounded memory, "
         "exact gradients, the forward pass twice; 0: whole batches at once");
+    v.field("span_memory", span_memory,
+            "with span_length: most memory for activations of a sample's last spans, which then run forward once, such "
+            "as 1GiB; 0: none (default: a quarter of what is available, at most 3GiB; what max_memory leaves)");
     v.field("truncated_backprop", truncated_backprop,
             "with span_length: gradients stop at the start of a span, which saves the second forward pass");
   }
+
+  /// span_memory in bytes, or what is chosen where it does not say.
+  int64_t span_bytes() const;
 
   /// Throws UsageError for a value out of range.
   void validate() const;

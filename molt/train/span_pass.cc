@@ -1,9 +1,12 @@
 #include "molt/train/span_pass.h"
 
+#include <algorithm>
+#include <memory>
 #include <utility>
 #include <vector>
 
 #include "molt/autograd/tape.h"
+#include "molt/device/memory.h"
 #include "molt/eval/spans.h"
 
 namespace molt::train {
@@ -24,43 +27,56 @@ nn::Carry leaves(const nn::Carry& carry) {
   return out;
 }
 
+/// A span that ran forward and waits for its backward pass.
+struct Stretch {
+  eval::Span span;
+  std::unique_ptr<const Segments> segments;  // contexts point there
+  nn::Carry in, out;
+  Var hidden;
+};
+
 class Pass {
  public:
   Pass(const nn::LanguageModel& model, const nn::Context& c, const data::Batch& batch)
       : model_(model), context_(c), batch_(batch) {}
 
-  /// Whole segments, or the piece of a chain between two carries: forward and backward. `came_back`: leaves of the
-  /// carry after this piece, with the gradients that the pieces behind it gave them; null where none come.
-  void train(const eval::Span& span, const nn::Carry* in, nn::Carry* out, const nn::Carry* came_back) {
-    const Segments own = eval::segments_of(span, batch_.segments);
-    const nn::Context c = context_of(span, own);
-    const Var hidden = model_.hidden(c, part(batch_.ids, span), in, out);
-    const nn::LossSum loss = model_.loss(c, hidden, part(batch_.labels, span));
+  /// Whole segments, or a piece of a chain behind the carry `in` (empty: from the start).
+  Stretch forward(const eval::Span& span, nn::Carry in, bool want_out) const {
+    Stretch s{.span = span, .segments = segments_of(span), .in = std::move(in), .out = {}, .hidden = {}};
+    s.hidden = model_.hidden(context_of(s), part(batch_.ids, span), s.in.empty() ? nullptr : &s.in,
+                             want_out ? &s.out : nullptr);
+    return s;
+  }
+
+  /// `came_back`: leaves of the carry after this piece, with the gradients that the pieces behind it gave them; empty
+  /// where none come.
+  void backward(const Stretch& s, const nn::Carry& came_back) {
+    const nn::LossSum loss = model_.loss(context_of(s), s.hidden, part(batch_.labels, s.span));
     std::vector<Root> roots;
     if (loss.count > 0) {
       result_.sum += loss.sum.value().values()[0];
       result_.count += loss.count;
       if (loss.sum.needs_grad()) roots.push_back({loss.sum, {}});
     }
-    for (size_t i = 0; came_back && i < came_back->size(); ++i) {
+    for (size_t i = 0; i < came_back.size(); ++i) {
       for (const auto member : {&nn::BlockCarry::conv, &nn::BlockCarry::ssm}) {
-        const Var& value = (*out)[i].*member;
-        const Tensor grad = ((*came_back)[i].*member).grad();
+        const Var& value = s.out[i].*member;
+        const Tensor grad = (came_back[i].*member).grad();
         if (value.needs_grad() && grad.defined()) roots.push_back({value, grad});
       }
     }
-    if (!roots.empty()) backward(roots);
+    if (!roots.empty()) molt::backward(roots);
   }
 
   /// The state after a piece, and nothing else.
-  nn::Carry carry_after(const eval::Span& span, const nn::Carry* in) const {
+  nn::Carry carry_after(const eval::Span& span, const nn::Carry& in) const {
     const NoGrad no_grad;
-    const Segments own = eval::segments_of(span, batch_.segments);
-    nn::Carry out;
-    model_.hidden(context_of(span, own), part(batch_.ids, span), in, &out);
-    return out;
+    const Stretch s{.span = span, .segments = segments_of(span), .in = {}, .out = {}, .hidden = {}};
+    return model_.carry_after(context_of(s), part(batch_.ids, span), in.empty() ? nullptr : &in);
   }
 
+  /// Whether activations may be kept at all: where layers are recomputed, memory is short.
+  bool keeps() const { return !context_.recompute; }
   const PassLoss& result() const { return result_; }
 
  private:
@@ -68,11 +84,15 @@ class Pass {
     return {all.begin() + span.begin, all.begin() + span.begin + span.rows};
   }
 
+  std::unique_ptr<const Segments> segments_of(const eval::Span& span) const {
+    return std::make_unique<const Segments>(eval::segments_of(span, batch_.segments));
+  }
+
   /// Random draws are keyed by row, so a span sees those that its rows would see in the whole batch.
-  nn::Context context_of(const eval::Span& span, const Segments& own) const {
+  nn::Context context_of(const Stretch& s) const {
     nn::Context c = context_;
-    c.segments = &own;
-    c.first_row += span.begin;
+    c.segments = s.segments.get();
+    c.first_row += s.span.begin;
     return c;
   }
 
@@ -83,25 +103,46 @@ class Pass {
 };
 
 /// A segment in pieces [first, last] of `spans`. States first, then gradients from the last piece to the first.
-void train_exactly(Pass& pass, const std::vector<eval::Span>& spans, size_t first, size_t last) {
+void train_exactly(Pass& pass, const std::vector<eval::Span>& spans, size_t first, size_t last, int64_t keep) {
   std::vector<nn::Carry> before(last - first + 1);  // of each piece; nothing before the first
-  for (size_t i = first; i < last; ++i)
-    before[i - first + 1] = pass.carry_after(spans[i], i == first ? nullptr : &before[i - first]);
+  std::vector<Stretch> kept;                        // the pieces before the last that need not run again
+  size_t most = 0;                                  // of them
+  for (size_t i = first; i < last; ++i) {
+    const nn::Carry& in = before[i - first];
+    nn::Carry& out = before[i - first + 1];
+    // All pieces here are of one length: the first shows how much memory each of them takes.
+    const bool shows = i == first && keep > 0 && pass.keeps();
+    if (!shows && last - i > most) {
+      out = pass.carry_after(spans[i], in);
+      continue;
+    }
+    const auto used = static_cast<int64_t>(memory_use().live);
+    Stretch stretch = pass.forward(spans[i], leaves(in), true);
+    if (shows) most = static_cast<size_t>(keep / std::max<int64_t>(1, static_cast<int64_t>(memory_use().live) - used));
+    out = detached(stretch.out);
+    if (last - i <= most) kept.push_back(std::move(stretch));
+  }
   nn::Carry came_back;
   for (size_t i = last + 1; i-- > first;) {
-    nn::Carry in = i == first ? nn::Carry() : leaves(before[i - first]), out;
+    Stretch stretch;
+    if (i < last && !kept.empty()) {
+      stretch = std::move(kept.back());
+      kept.pop_back();
+    } else {
+      stretch = pass.forward(spans[i], leaves(before[i - first]), i < last);
+    }
     before[i - first].clear();
-    pass.train(spans[i], i == first ? nullptr : &in, i == last ? nullptr : &out, i == last ? nullptr : &came_back);
-    came_back = std::move(in);
+    pass.backward(stretch, came_back);
+    came_back = std::move(stretch.in);
   }
 }
 
 void train_truncated(Pass& pass, const std::vector<eval::Span>& spans, size_t first, size_t last) {
   nn::Carry in;
   for (size_t i = first; i <= last; ++i) {
-    nn::Carry out;
-    pass.train(spans[i], i == first ? nullptr : &in, i == last ? nullptr : &out, nullptr);
-    in = detached(out);
+    const Stretch stretch = pass.forward(spans[i], std::move(in), i < last);
+    pass.backward(stretch, {});
+    in = detached(stretch.out);
   }
 }
 
@@ -117,11 +158,11 @@ PassLoss run_pass(const nn::LanguageModel& model, nn::Context c, const data::Bat
     size_t last = first;
     while (!spans[last].ends) ++last;
     if (first == last) {
-      pass.train(spans[first], nullptr, nullptr, nullptr);
+      pass.backward(pass.forward(spans[first], {}, false), {});
     } else if (config.truncated) {
       train_truncated(pass, spans, first, last);
     } else {
-      train_exactly(pass, spans, first, last);
+      train_exactly(pass, spans, first, last, config.keep);
     }
     first = last + 1;
   }

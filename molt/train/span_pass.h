@@ -2,7 +2,7 @@
 // longer than a span cut into pieces that hand their state on. Goals: exact gradients at the memory of one span plus
 // one state per piece, so that length is bounded by time alone; truncated ones where time matters more.
 // Cost: of a cut segment every piece but the last runs forward twice (its state must be known before the gradient can
-// come back through it).
+// come back through it), unless there is memory to keep what its first run has computed.
 #pragma once
 
 #include <cstdint>
@@ -15,6 +15,9 @@ namespace molt::train {
 struct SpanConfig {
   int64_t length = 0;      ///< most tokens in a span; 0: the whole batch at once
   bool truncated = false;  ///< gradients stop where a span begins; every piece runs forward once
+  /// Most bytes beside those of one span that activations may take: as many of a segment's last spans as fit keep
+  /// theirs and run forward once. Gradients are the same bit for bit.
+  int64_t keep = 0;
 };
 
 /// Σ −log p over the labelled rows, and how many there are.

@@ -63,7 +63,8 @@ struct Trainer::Impl {
   std::string identity;
   TrainHooks hooks;
 
-  Json extra = {};  // of the checkpoint that was resumed
+  int64_t span_bytes = 0;  // see SpanConfig::keep
+  Json extra = {};         // of the checkpoint that was resumed
   nn::EditSet edits = {};
   std::unique_ptr<optim::AdamW> optimizer = {};
   std::unique_ptr<optim::Schedule> schedule = {};
@@ -230,8 +231,8 @@ struct Trainer::Impl {
     for (int64_t micro = 0; micro < config.gradient_accumulation_steps; ++micro) {
       const data::Batch batch = stream.next();
       c.first_row = record.tokens;
-      const PassLoss part =
-          run_pass(model, c, batch, {.length = config.span_length, .truncated = config.truncated_backprop});
+      const PassLoss part = run_pass(
+          model, c, batch, {.length = config.span_length, .truncated = config.truncated_backprop, .keep = span_bytes});
       record.tokens += batch.rows();
       record.labelled_tokens += part.count;
       loss += part.sum;
@@ -440,6 +441,7 @@ Trainer::Trainer(nn::LanguageModel& model, std::vector<nn::Method*> methods, dat
                      .hooks = std::move(hooks)}) {
   impl_->phases = phases_of(impl_->methods);
   impl_->keep_base();
+  if (impl_->config.span_length > 0) impl_->span_bytes = impl_->config.span_bytes();
 }
 
 Trainer::~Trainer() = default;

@@ -5,6 +5,8 @@
 
 #include "molt/app/methods.h"
 #include "molt/base/error.h"
+#include "molt/base/file.h"
+#include "molt/base/str.h"
 #include "molt/train/trainer.h"
 
 namespace molt::app {
@@ -83,7 +85,7 @@ TEST(Plan, DataIsThatOfTheRun) {
 }
 
 TEST(Plan, LongSamplesInSpansRunForwardTwice) {
-  const Recipe whole = recipe_of("method: lora"), cut = recipe_of("method: lora, span_length: 8"),
+  const Recipe whole = recipe_of("method: lora"), cut = recipe_of("method: lora, span_length: 8, span_memory: 0"),
                truncated = recipe_of("method: lora, span_length: 8, truncated_backprop: true");
   const PreparedRun prepared = prepare_run(cut, {});
   int64_t longest = 0, again = 0, batches = prepared.stream->steps_per_epoch();
@@ -98,6 +100,50 @@ TEST(Plan, LongSamplesInSpansRunForwardTwice) {
   EXPECT_DOUBLE_EQ(plan.data.step_again * static_cast<double>(batches), static_cast<double>(again));
   EXPECT_EQ(plan_of(truncated).data.step_again, 0);
   EXPECT_LT(plan.memory().saved, plan_of(whole).memory().saved / 4);
+}
+
+/// One segment of 1,024 tokens of plain text.
+Recipe long_text(const std::string& more) {
+  static const std::string file = [] {
+    std::string path = ::testing::TempDir() + "/plan_long.txt", text;
+    for (int i = 0; i < 2000; ++i) text += str("line ", i, " of some text that is read as one.\n");
+    write_file_atomic(path, text);
+    return path;
+  }();
+  return Recipe::from(
+      YamlNode::parse(
+          "{model: " MOLT_SOURCE_DIR
+          "/examples/base, base_dtype: f32, compute: f32, threads: 1, max_steps: 2, tokens_per_batch: 1024, "
+          "data: {train: " +
+              file + ", segment_length: 1024}, method: lora, span_length: 128, " + more + "}",
+          "test"),
+      "test");
+}
+
+TEST(Plan, SpansThatKeepTheirActivationsRunForwardOnce) {
+  const RunPlan none = plan_of(long_text("span_memory: 0"));
+  ASSERT_EQ(none.data.most_pieces, 8);
+  EXPECT_EQ(none.kept_spans, 0);
+  // Every window is cut into eight but the last, which is short.
+  const double cut = static_cast<double>(none.data.cut.size()) / static_cast<double>(none.data.looked);
+  EXPECT_GT(cut, 0.9);
+  EXPECT_DOUBLE_EQ(none.data.step_again, cut * 7 * 128);
+  const int64_t span = none.memory().saved;
+  const auto keeping = [](int64_t bytes) { return "span_memory: " + std::to_string(bytes); };
+  const RunPlan three = plan_of(long_text(keeping(3 * span + span / 2)));
+  EXPECT_EQ(three.kept_spans, 3);
+  EXPECT_DOUBLE_EQ(three.data.step_again, cut * 4 * 128);
+  EXPECT_NEAR(static_cast<double>(three.memory().saved), 4.0 * static_cast<double>(span),
+              0.02 * 4.0 * static_cast<double>(span));
+  const RunPlan all = plan_of(long_text(keeping(20 * span)));
+  EXPECT_EQ(all.kept_spans, 7);
+  EXPECT_EQ(all.data.step_again, 0);
+  // max_memory decides where nothing else does: a tenth of it stays free.
+  const int64_t limit = none.memory().total() / 10 * 11 + 2 * span + span / 2;
+  const RunPlan limited = plan_of(long_text("max_memory: " + std::to_string(limit)));
+  EXPECT_GE(limited.kept_spans, 1);
+  EXPECT_LE(limited.kept_spans, 3);
+  EXPECT_LE(limited.memory().total(), limit);
 }
 
 TEST(Plan, FlopsByHand) {
@@ -178,6 +224,16 @@ TEST_P(PlanMemory, IsThatOfARun) {
   const double found = static_cast<double>(measured(recipe));
   EXPECT_NEAR(static_cast<double>(three.tensors()), found, 0.1 * found);
   EXPECT_NEAR(static_cast<double>(plan.memory().tensors()), found, 0.1 * found);
+}
+
+TEST(Plan, MemoryOfSpansIsThatOfARun) {
+  for (const char* memory : {"span_memory: 0", "span_memory: 40MiB", "span_memory: 1GiB"}) {
+    const Recipe recipe = long_text(memory);
+    const RunPlan plan = plan_of(recipe);
+    const double found = static_cast<double>(measured(recipe));
+    EXPECT_NEAR(static_cast<double>(plan.memory().tensors()), found, 0.15 * found)
+        << memory << ", " << plan.kept_spans << " spans kept";
+  }
 }
 
 INSTANTIATE_TEST_SUITE_P(Recipes, PlanMemory,

@@ -91,6 +91,48 @@ TEST(Conv, TwoSpansEqualOne) {
   }
 }
 
+TEST(Conv, InputsKeptInBf16) {
+  // The same numbers kept in bf16 and in f32, whole and cut in two: what comes out in f32 is the same, and gradients in
+  // bf16 are those in f32, rounded.
+  const auto near = [](const char* name, double tolerance, const Tensor& found, const Tensor& expected) {
+    EXPECT_LT(testing::relative_error(found.to(Dtype::kF64), expected.to(Dtype::kF64)), tolerance) << name;
+  };
+  constexpr int64_t kRows = 30, kWidth = 19, kCut = 17;
+  const Tensor narrow = random_tensor({kRows, kWidth}, 1).to(Dtype::kBf16), wide = narrow.to(Dtype::kF32);
+  const Tensor w = random_tensor({kWidth, 4}, 2).to(Dtype::kF32),
+               dy = random_tensor({kRows, kWidth}, 3).to(Dtype::kF32);
+  const Tensor dtail_out = random_tensor({1, 3, kWidth}, 4).to(Dtype::kF32);
+  struct Result {
+    Tensor y, tail, dx, dtail;
+  };
+  const auto run = [&](const Tensor& x, const Tensor& tail, const Tensor& dy_in, const Tensor& dtail_in) {
+    const auto segments = std::make_shared<const Segments>(Segments::one(x.rows()));
+    const ops::ConvInputs in{x, w, {}, tail, segments};
+    const Tensor zeros = Tensor::zeros({1, 3, kWidth}, Dtype::kF32);
+    Result r{zeros.like({x.rows(), kWidth}), zeros.like({1, 3, kWidth}), x.like(x.shape()), zeros.like({1, 3, kWidth})};
+    const auto& kernels = ops::conv_kernels.at(Device::kCpu);
+    kernels.forward(in, r.y, r.tail);
+    kernels.backward(in, {dy_in, dtail_in, {r.dx, false}, {r.dtail, false}, {}, {}});
+    return r;
+  };
+  const Tensor start = Tensor::zeros({1, 3, kWidth}, Dtype::kF32);
+  const Result a = run(narrow, start, dy, dtail_out), b = run(wide, start, dy, dtail_out);
+  EXPECT_EQ(a.y.values(), b.y.values());
+  EXPECT_EQ(a.tail.values(), b.tail.values());
+  near("dx", 0x1p-8, a.dx, b.dx);
+  EXPECT_EQ(a.dtail.values(), b.dtail.values());
+
+  const Result front = run(narrow.row_range(0, kCut), start, dy.row_range(0, kCut), start);
+  const Result back =
+      run(narrow.row_range(kCut, kRows - kCut), front.tail, dy.row_range(kCut, kRows - kCut), dtail_out);
+  const Result again = run(narrow.row_range(0, kCut), start, dy.row_range(0, kCut), back.dtail);
+  EXPECT_EQ(back.y.values(), b.y.row_range(kCut, kRows - kCut).values());
+  EXPECT_EQ(back.tail.values(), b.tail.values());
+  near("dx before the cut", 0x1p-8, again.dx, b.dx.row_range(0, kCut));
+  near("dx behind the cut", 0x1p-8, back.dx, b.dx.row_range(kCut, kRows - kCut));
+  EXPECT_EQ(again.dtail.values(), b.dtail.values());
+}
+
 TEST(Conv, SingleAndDoublePrecisionAgreeOnGradients) {
   auto gradients = [](Dtype dtype) {
     std::vector<Var> leaves = {Var::leaf(random_tensor({60, 300}, 1).to(dtype)),

@@ -1,9 +1,12 @@
 // Batches in spans: the gradients are those of the whole batch whatever the length of a span, also with dropout and
-// accumulation; truncated ones are those of pieces that start from a given state.
+// accumulation; truncated ones are those of pieces that start from a given state. Activations that are kept instead of
+// computed again change no bit, and take no more memory than they may.
 #include "molt/train/span_pass.h"
 
 #include <cmath>
+#include <cstring>
 
+#include "molt/device/memory.h"
 #include "tests/cases/methods.h"
 
 namespace molt::train {
@@ -34,19 +37,31 @@ data::Batch joined(data::Batch batch) {
 struct Outcome {
   PassLoss loss;
   std::vector<std::pair<std::string, Tensor>> grads;
+  int64_t scans = 0;  // that ran forward
+  int64_t peak = 0;   // bytes of tensors, beside what was there before
 };
+
+void shake(const Tensor& value) {
+  for (int64_t i = 0; i < value.numel(); ++i) {
+    const double move = 0.02 * std::sin(static_cast<double>(i));
+    value.dtype() == Dtype::kF64 ? value.data<double>()[i] += move : value.data<float>()[i] += static_cast<float>(move);
+  }
+}
 
 /// `methods` with values moved away from their start, so that every gradient is there.
 Outcome run(const std::string& model, const std::vector<MakeMethod>& methods, const data::Batch& batch,
-            const SpanConfig& config) {
-  TunedModel tuned(model, Dtype::kF64, methods);
-  for (const nn::Trainable& t : tuned.trainables()) {
-    const Tensor value = t.var.value();
-    for (int64_t i = 0; i < value.numel(); ++i) value.data<double>()[i] += 0.02 * std::sin(static_cast<double>(i));
-  }
+            const SpanConfig& config, Dtype dtype = Dtype::kF64) {
+  TunedModel tuned(model, dtype, methods);
+  for (const nn::Trainable& t : tuned.trainables()) shake(t.var.value());
   tuned.after_step();
   const nn::Context c{.edits = &tuned.edits(), .training = true, .seed = 3, .step = 5, .first_row = 7};
-  Outcome out{.loss = run_pass(tuned.model(), c, batch, config)};
+  Outcome out;
+  const OpObserver observer(
+      [&](const char* op, const Tensor&) { out.scans += std::strcmp(op, "selective_scan") == 0; });
+  const auto before = static_cast<int64_t>(memory_use().live);
+  reset_peak_memory();
+  out.loss = run_pass(tuned.model(), c, batch, config);
+  out.peak = static_cast<int64_t>(memory_use().peak) - before;
   for (const nn::Trainable& t : tuned.trainables()) out.grads.emplace_back(t.name, t.var.grad());
   return out;
 }
@@ -98,6 +113,91 @@ TEST(SpanPass, TruncationKeepsTheLossAndCutsTheGradient) {
   for (int64_t s = 0; s < short_ones.segments.count(); ++s) longest = std::max(longest, short_ones.segments.length(s));
   expect_same(run("tied_small", methods, short_ones, {.length = longest, .truncated = true}),
               run("tied_small", methods, short_ones, {}));
+}
+
+void expect_same_bits(const Outcome& a, const Outcome& b) {
+  EXPECT_EQ(a.loss.count, b.loss.count);
+  EXPECT_EQ(a.loss.sum, b.loss.sum);
+  ASSERT_EQ(a.grads.size(), b.grads.size());
+  for (size_t i = 0; i < a.grads.size(); ++i) {
+    const Tensor &x = a.grads[i].second, &y = b.grads[i].second;
+    ASSERT_EQ(x.defined(), y.defined()) << a.grads[i].first;
+    if (x.defined()) {
+      EXPECT_EQ(x.values(), y.values()) << a.grads[i].first;
+    }
+  }
+}
+
+TEST(SpanPass, WhatIsKeptChangesNoBitAndStaysWithinItsMemory) {
+  const std::vector<MakeMethod> methods = {lora_on({"in_proj", "x_proj", "out_proj"}, 0.3), full_on({"A_log"})};
+  for (const char* model : {"tied_small", "untied_odd"}) {
+    const data::Batch batch = joined(golden_batch(model));
+    for (const Dtype dtype : {Dtype::kF32, Dtype::kF64}) {
+      for (const int64_t length : {2, 5, 9}) {
+        const int64_t pieces = (batch.rows() + length - 1) / length;
+        const Outcome none = run(model, methods, batch, {.length = length}, dtype);
+        const int64_t layers = none.scans / (2 * pieces - 1) / 2;  // every op is seen once for each of its two outputs
+        ASSERT_EQ(none.scans, 2 * layers * (2 * pieces - 1));
+        int64_t fewest = none.scans;
+        for (const int64_t keep : {int64_t{1}, none.peak / 2, none.peak, 3 * none.peak, int64_t{1} << 30}) {
+          SCOPED_TRACE(str(model, " ", dtype_name(dtype), " in spans of ", length, " keeping ", keep));
+          const Outcome kept = run(model, methods, batch, {.length = length, .keep = keep}, dtype);
+          expect_same_bits(kept, none);
+          EXPECT_LE(kept.peak, none.peak + keep);
+          EXPECT_LE(kept.scans, fewest);
+          fewest = kept.scans;
+        }
+        EXPECT_EQ(fewest, 2 * layers * pieces) << "where all fit, each piece runs forward once";
+      }
+    }
+  }
+}
+
+TEST(SpanPass, RecomputingKeepsNothing) {
+  const std::vector<MakeMethod> methods = {lora_on({"in_proj"})};
+  const data::Batch batch = joined(golden_batch("tied_small"));
+  TunedModel tuned("tied_small", Dtype::kF32, methods);
+  int64_t scans = 0;
+  const OpObserver observer([&](const char* op, const Tensor&) { scans += std::strcmp(op, "selective_scan") == 0; });
+  const nn::Context c{.edits = &tuned.edits(), .training = true, .seed = 3, .recompute = true};
+  run_pass(tuned.model(), c, batch, {.length = 9});
+  const int64_t without = scans;
+  scans = 0;
+  run_pass(tuned.model(), c, batch, {.length = 9, .keep = int64_t{1} << 30});
+  EXPECT_EQ(scans, without);
+}
+
+TEST(SpanPass, LowPrecisionIsThatOfTheWholeBatch) {
+  // What is rounded to bf16 is rounded to it in spans too; beside sums in another order, which may round to the next
+  // bf16 (2^-9) where they are close to it, nothing differs.
+  models::LoadedModel base =
+      models::open_model(MOLT_SOURCE_DIR "/examples/base", {.base = Dtype::kBf16, .compute = Dtype::kBf16});
+  const auto method = lora_on({"in_proj", "x_proj", "out_proj"})(Dtype::kF32);
+  method->declare(base.model->sites(), base.model->parameters());
+  models::load_weights(base);
+  method->attach(base.model->sites());
+  nn::EditSet edits;
+  method->bind(edits);
+  data::Batch batch{.segments = Segments::one(100)};
+  for (int32_t i = 0; i < 100; ++i) batch.push(i * 37 % 4096, (i + 1) * 37 % 4096);
+  const auto gradients = [&](const SpanConfig& config) {
+    std::vector<Tensor> all;
+    run_pass(*base.model, {.edits = &edits, .training = true}, batch, config);
+    for (const auto& [site, edit] : edits.all()) {
+      for (const nn::Trainable& t : edit->trainables()) {
+        all.push_back(t.var.grad());
+        t.var.clear_grad();
+      }
+    }
+    return all;
+  };
+  for (const auto& [site, edit] : edits.all()) {
+    for (const nn::Trainable& t : edit->trainables()) shake(t.var.value());
+  }
+  const std::vector<Tensor> whole = gradients({}), cut = gradients({.length = 24});
+  double sum = 0;
+  for (size_t i = 0; i < whole.size(); ++i) sum += relative_error(cut[i], whole[i]) / static_cast<double>(whole.size());
+  EXPECT_LT(sum, 0.01);
 }
 
 TEST(SpanPass, PiecesWithoutLabelsStillHandGradientsBack) {
