@@ -3,6 +3,7 @@
 //   train_bench [--shape mamba-130m] [--precision bf16|f32] [--threads 2] [--steps 5]
 //               [--method lora|lora-out-x|sdt|full|prompt|decode|'{ia3: {}}'] [--recompute]
 //               [--segment 512] [--batch 1] [--labelled 1.0] [--span 0] [--keep 0] [--no-ceilings] [--json]
+// With --steps 0 the first step is what is measured, with all that stands before it: for steps that take minutes.
 // prompt reads --batch segments and computes the logits of their last tokens; decode continues each by one token a
 // step; a map is taken as a recipe's method. Rates are given twice: by wall time, and by processor time over threads,
 // which other programs disturb less.
@@ -383,16 +384,18 @@ Json ceilings(Run& run, const Options& o) {
 int main_of(const Options& o) {
   if (o.threads > 0) set_compute_threads(o.threads);
   const double started = wall_seconds();
+  if (o.steps == 0) start_op_times();
   Run run(o);
   double loss = run.step();
   const double first = wall_seconds() - started;
   std::vector<double> wall, cpu;
-  start_op_times();
+  if (o.steps > 0) start_op_times();
   for (int64_t i = 0; i < o.steps; ++i) {
     const double w = wall_seconds(), c = cpu_seconds();
     loss = run.step();
     wall.push_back(wall_seconds() - w), cpu.push_back(cpu_seconds() - c);
   }
+  if (wall.empty()) wall.push_back(first), cpu.push_back(cpu_seconds());
   const std::vector<OpTime> times = stop_op_times();
   const MemoryUse memory = memory_use();
   const double peak = static_cast<double>(process_memory().peak) / (1 << 20);
@@ -425,7 +428,7 @@ int main_of(const Options& o) {
               {"pool_reserved_mib", static_cast<double>(memory.reserved) / (1 << 20)}};
   Json split = Json::object();
   double counted = 0;
-  const double steps = static_cast<double>(o.steps);
+  const double steps = static_cast<double>(wall.size());
   for (const OpTime& t : times) {
     split[t.name + (t.backward ? " backward" : "")] = t.seconds / steps * 1e3;
     counted += t.seconds;

@@ -11,8 +11,8 @@ namespace molt::train {
 
 int64_t TrainConfig::span_bytes() const {
   if (span_memory.empty()) {
-    // Enough for 30,000 tokens of a small model; a large one would ask for any amount.
-    constexpr int64_t kMost = int64_t{3} << 30;
+    // Enough for 40,000 tokens of a small model; a large one would ask for any amount.
+    constexpr int64_t kMost = int64_t{4} << 30;
     return std::min(kMost, available_memory() / 4);
   }
   const std::optional<int64_t> bytes = parse_bytes(span_memory);

@@ -52,7 +52,7 @@ struct TrainConfig {
         "exact gradients, the forward pass twice; 0: whole batches at once");
     v.field("span_memory", span_memory,
             "with span_length: most memory for activations of a sample's last spans, which then run forward once, such "
-            "as 1GiB; 0: none (default: a quarter of what is available, at most 3GiB; what max_memory leaves)");
+            "as 1GiB; 0: none (default: a quarter of what is available, at most 4GiB; what max_memory leaves)");
     v.field("truncated_backprop", truncated_backprop,
             "with span_length: gradients stop at the start of a span, which saves the second forward pass");
   }
