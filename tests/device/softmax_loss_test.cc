@@ -52,8 +52,12 @@ TEST(SoftmaxLoss, agrees_with_logits_in_double) {
     int64_t T, D, V;
     double scale;  // of the logits; large ones move the reference
   };
-  for (const Case& c :
-       {Case{5, 64, 1000, 1}, {49, 100, 1571, 30}, {33, 800, 33, 1}, {64, 32, 8, 4}, {130, 64, 2048, 8}}) {
+  for (const Case& c : {Case{5, 64, 1000, 1},
+                        {49, 100, 1571, 30},
+                        {33, 800, 33, 1},
+                        {64, 32, 8, 4},
+                        {130, 64, 2048, 8},
+                        {300, 64, 2048, 8}}) {
     SCOPED_TRACE(str("T=", c.T, " D=", c.D, " V=", c.V, " scale ", c.scale));
     const std::vector<float> x = random(c.T * c.D, 1, 1), w = random(c.V * c.D, 2, c.scale / std::sqrt(double(c.D)));
     std::vector<int32_t> labels;
@@ -74,25 +78,28 @@ TEST(SoftmaxLoss, agrees_with_logits_in_double) {
 }
 
 TEST(SoftmaxLoss, bits_do_not_depend_on_threads_and_nan_is_seen) {
-  std::vector<float> x = random(100 * 64, 1, 1), w = random(3000 * 64, 2, 0.3), dx[2];
-  std::vector<int32_t> labels(100, 7);
+  const std::vector<float> w = random(3000 * 64, 2, 0.3);
   const PackedMatrix packed(matrix_of(w.data(), 3000, 64), {.compute = Dtype::kBf16});
   if (!softmax_loss_available(packed, true)) GTEST_SKIP() << "no matrix unit here";
-  const int before = thread_count();
-  double sums[2];
-  for (const int threads : {1, 2}) {
-    set_thread_count(threads);
-    dx[threads - 1].resize(x.size());
-    sums[threads - 1] =
-        softmax_loss(packed, matrix_of(x.data(), 100, 64), labels, matrix_of(dx[threads - 1].data(), 100, 64));
+  for (const int64_t rows : {100, 300}) {  // threads share outputs, or rows
+    std::vector<float> x = random(rows * 64, 1, 1), dx[2];
+    std::vector<int32_t> labels(static_cast<size_t>(rows), 7);
+    const int before = thread_count();
+    double sums[2];
+    for (const int threads : {1, 2}) {
+      set_thread_count(threads);
+      dx[threads - 1].resize(x.size());
+      sums[threads - 1] =
+          softmax_loss(packed, matrix_of(x.data(), rows, 64), labels, matrix_of(dx[threads - 1].data(), rows, 64));
+    }
+    set_thread_count(before);
+    EXPECT_EQ(sums[0], sums[1]);
+    EXPECT_EQ(dx[0], dx[1]);
+    x[static_cast<size_t>(rows - 1) * 64] = std::numeric_limits<float>::quiet_NaN();
+    EXPECT_TRUE(std::isnan(softmax_loss(packed, matrix_of(x.data(), rows, 64), labels, {})));
+    labels[3] = 3000;
+    EXPECT_THROW(softmax_loss(packed, matrix_of(x.data(), rows, 64), labels, {}), InternalError);
   }
-  set_thread_count(before);
-  EXPECT_EQ(sums[0], sums[1]);
-  EXPECT_EQ(dx[0], dx[1]);
-  x[99 * 64] = std::numeric_limits<float>::quiet_NaN();
-  EXPECT_TRUE(std::isnan(softmax_loss(packed, matrix_of(x.data(), 100, 64), labels, {})));
-  labels[3] = 3000;
-  EXPECT_THROW(softmax_loss(packed, matrix_of(x.data(), 100, 64), labels, {}), InternalError);
 }
 
 }  // namespace

@@ -1,5 +1,7 @@
-// Each thread has rows of its own. With m_t a reference near the largest logit so far, it keeps s_t = Σ exp(l − m_t)
-// and g_t = Σ exp(l − m_t) · W_v; where a logit outgrows the reference, both are scaled once. At the end
+// Each thread has rows of its own or, where they are few, outputs of its own: it then reads a part of the weight
+// instead of all of it, and what the parts have found is joined. With m_t a reference near the largest logit so far, it
+// keeps s_t = Σ exp(l − m_t) and g_t = Σ exp(l − m_t) · W_v; where a logit outgrows the reference, both are scaled
+// once. At the end
 //   loss_t = log s_t + m_t − l_label    and    dx_t = g_t / s_t − W_label.
 #include "molt/device/softmax_loss.h"
 
@@ -35,6 +37,8 @@ constexpr int64_t kChunk = 16;       // panels of 32 outputs at a time
 constexpr int64_t kGroup = 16;       // blocks of 32 rows at a time
 constexpr int64_t kBlock = 32 * 32;  // sums in a block
 constexpr int64_t kRun = 12;         // tiles along D at a time: weights then stay in the first-level cache
+constexpr int64_t kFew = 8;          // blocks of rows up to which outputs are shared out …
+constexpr int64_t kParts = 8;        // … in as many parts, however many threads there are
 constexpr float kFar = 16;           // how far a logit may outgrow the reference before it is moved
 
 /// e^x to about one unit in the last place; 0 far below, NaN stays.
@@ -54,24 +58,75 @@ class Share {
         const Matrix& dx, std::vector<double>& losses)
       : forward_(forward), backward_(backward), x_(x), labels_(labels), dx_(dx), losses_(losses) {}
 
-  /// Blocks of rows [begin, end).
+  /// Blocks of rows [begin, end) over all outputs: their losses and gradients.
   void run(int64_t begin, int64_t end) {
-    first_ = begin, last_ = end;
-    const int64_t rows = (end - begin) * 32, panels = (forward_.n() + 31) / 32;
-    const size_t sums = static_cast<size_t>(kGroup * kChunk * kBlock);
+    walk(begin, end, 0, panels());
+    for (int64_t t = begin * 32; t < std::min(end * 32, x_.rows()); ++t) finish(t);
+  }
+
+  /// Part `part` of `parts` of the outputs for all rows; to be joined.
+  void run_part(int64_t part, int64_t parts) {
+    const int64_t chunks = (panels() + kChunk - 1) / kChunk;
+    walk(0, x_.row_blocks(), chunks * part / parts * kChunk, std::min(panels(), chunks * (part + 1) / parts * kChunk));
+  }
+
+  /// Takes in what another part has found of row t.
+  void join(int64_t t, const Share& other) {
+    const auto at = static_cast<size_t>(t);
+    const float highest = std::max(reference_[at], other.reference_[at]);
+    const auto factor = [&](const Share& s) {
+      return std::exp(static_cast<double>(s.reference_[at]) - static_cast<double>(highest));
+    };
+    const double mine = factor(*this), theirs = factor(other);
+    reference_[at] = highest;
+    total_[at] = total_[at] * mine + other.total_[at] * theirs;
+    label_logit_[at] += other.label_logit_[at];
+    const __m512 f = _mm512_set1_ps(static_cast<float>(mine)), g = _mm512_set1_ps(static_cast<float>(theirs));
+    for (int64_t q = 0; q < dx_panels_; ++q) {
+      float* to = gradient_row(t, q);
+      const float* from = other.gradient_row(t, q);
+      for (int64_t i = 0; i < 32; i += 16)
+        _mm512_store_ps(to + i, _mm512_fmadd_ps(_mm512_load_ps(from + i), g, _mm512_mul_ps(_mm512_load_ps(to + i), f)));
+    }
+  }
+
+  /// Loss and gradient of row t from its sums.
+  void finish(int64_t t) {
+    const int64_t mine = t - first_ * 32;
+    const auto at = static_cast<size_t>(mine);
+    const double total = total_[at];
+    losses_[static_cast<size_t>(t)] =
+        std::log(total) + static_cast<double>(reference_[at]) - static_cast<double>(label_logit_[at]);
+    if (!backward_) return;
+    const int64_t label = labels_[static_cast<size_t>(t)], column = forward_.col_offset(label);
+    const float scale = static_cast<float>(1 / total);
+    float* to = static_cast<float*>(dx_.data) + t * dx_.ld;
+    for (int64_t d = 0; d < dx_.cols; ++d)
+      to[d] = scale * gradient_row(mine, d / 32)[d % 32] -
+              static_cast<float>(forward_.data()[Panels::row_offset(d) + column]);
+  }
+
+ private:
+  int64_t panels() const { return (forward_.n() + 31) / 32; }
+
+  /// Sums over the outputs of panels [first_panel, last_panel).
+  void walk(int64_t begin, int64_t end, int64_t first_panel, int64_t last_panel) {
+    first_ = begin;
+    const int64_t rows = (end - begin) * 32;
+    const auto sums = static_cast<size_t>(std::min(kGroup, end - begin) * kChunk * kBlock);
     dx_panels_ = backward_ ? (backward_->n() + 31) / 32 : 0;
-    const auto block = Block::allocate(
-        Device::kCpu, sums * 4 + sums * 2 + static_cast<size_t>((end - begin) * dx_panels_ * kBlock) * 4);
-    logits_ = static_cast<float*>(block->data());
-    gradient_ = logits_ + sums;
-    exps_ = reinterpret_cast<bf16*>(gradient_ + (end - begin) * dx_panels_ * kBlock);
+    const auto chunk = Block::allocate(Device::kCpu, sums * 4 + sums * 2);
+    logits_ = static_cast<float*>(chunk->data());
+    exps_ = reinterpret_cast<bf16*>(logits_ + sums);
+    memory_ = Block::allocate(Device::kCpu, static_cast<size_t>((end - begin) * dx_panels_ * kBlock) * 4);
+    gradient_ = static_cast<float*>(memory_->data());
     reference_.assign(static_cast<size_t>(rows), -std::numeric_limits<float>::infinity());
     label_logit_.assign(static_cast<size_t>(rows), 0);
     total_.assign(static_cast<size_t>(rows), 0);
     std::fill_n(gradient_, (end - begin) * dx_panels_ * kBlock, 0.0f);
     configure_tiles();
-    for (int64_t p = 0; p < panels; p += kChunk) {
-      const int64_t count = std::min(kChunk, panels - p);
+    for (int64_t p = first_panel; p < last_panel; p += kChunk) {
+      const int64_t count = std::min(kChunk, last_panel - p);
       for (int64_t r = begin; r < end; r += kGroup) {
         const int64_t group_end = std::min(r + kGroup, end);
         logits(p, count, r, group_end);
@@ -80,10 +135,8 @@ class Share {
       }
     }
     _tile_release();
-    for (int64_t t = begin * 32; t < std::min(end * 32, x_.rows()); ++t) finish(t);
   }
 
- private:
   template <int kRows>
   void logits_block(const bf16* rows, const bf16* weights, int64_t steps, bool fresh, float* to, const char*& next,
                     int64_t lines) {
@@ -195,28 +248,14 @@ class Share {
     store_sums<kRows, 2>(g);
   }
 
-  void finish(int64_t t) {
-    const int64_t mine = t - first_ * 32;
-    const auto at = static_cast<size_t>(mine);
-    const double total = total_[at];
-    losses_[static_cast<size_t>(t)] =
-        std::log(total) + static_cast<double>(reference_[at]) - static_cast<double>(label_logit_[at]);
-    if (!backward_) return;
-    const int64_t label = labels_[static_cast<size_t>(t)], column = forward_.col_offset(label);
-    const float scale = static_cast<float>(1 / total);
-    float* to = static_cast<float*>(dx_.data) + t * dx_.ld;
-    for (int64_t d = 0; d < dx_.cols; ++d)
-      to[d] = scale * gradient_row(mine, d / 32)[d % 32] -
-              static_cast<float>(forward_.data()[Panels::row_offset(d) + column]);
-  }
-
   const Panels& forward_;
   const Panels* backward_;
   const Rows& x_;
   const std::vector<int32_t>& labels_;
   const Matrix& dx_;
   std::vector<double>& losses_;
-  int64_t first_ = 0, last_ = 0, dx_panels_ = 0;
+  int64_t first_ = 0, dx_panels_ = 0;
+  std::shared_ptr<Block> memory_;                  // of the gradient, which outlives the walk
   float *logits_ = nullptr, *gradient_ = nullptr;  // by block of rows and panel
   bf16* exps_ = nullptr;                           // by block of rows, packed as the left factor
   std::vector<float> reference_, label_logit_;
@@ -228,6 +267,14 @@ class Share {
 
 namespace molt {
 
+namespace {
+double sum_of(const std::vector<double>& values) {
+  double sum = 0;
+  for (const double value : values) sum += value;
+  return sum;
+}
+}  // namespace
+
 double softmax_loss(const PackedMatrix& weight, const ConstMatrix& x, const std::vector<int32_t>& labels,
                     const Matrix& dx) {
   const amx::Panels& forward = *weight.panels(true);
@@ -238,14 +285,22 @@ double softmax_loss(const PackedMatrix& weight, const ConstMatrix& x, const std:
     MOLT_CHECK(label >= 0 && label < weight.outputs(), "softmax_loss: label ", label, " of ", weight.outputs());
   const amx::Rows rows = amx::Rows::pack(x);
   std::vector<double> losses(static_cast<size_t>(x.rows));
+  if (rows.row_blocks() <= amx::kFew) {
+    const int64_t count = std::clamp<int64_t>(weight.outputs() / (32 * amx::kChunk), 1, amx::kParts);
+    std::vector<amx::Share> parts(static_cast<size_t>(count), amx::Share(forward, backward, rows, labels, dx, losses));
+    parallel_for(count, 1, [&](int64_t p) { parts[static_cast<size_t>(p)].run_part(p, count); });
+    parallel_for(x.rows, 1, [&](int64_t t) {
+      for (size_t p = 1; p < parts.size(); ++p) parts[0].join(t, parts[p]);
+      parts[0].finish(t);
+    });
+    return sum_of(losses);
+  }
   parallel_ranges(rows.row_blocks(), 1, [&](int64_t begin, int64_t end) {
     // Some rows at a time, so that their gradients stay near; each pass reads the weight once.
     for (int64_t at = begin; at < end; at += 16)
       amx::Share(forward, backward, rows, labels, dx, losses).run(at, std::min(at + 16, end));
   });
-  double sum = 0;
-  for (const double loss : losses) sum += loss;
-  return sum;
+  return sum_of(losses);
 }
 
 }  // namespace molt
