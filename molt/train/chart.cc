@@ -177,8 +177,13 @@ std::string line_chart(const LineChart& chart) {
   const double left = 16 + 7.0 * static_cast<double>(widest), top = 10, right = 14, bottom = 28;
   plot.box = {left, top, chart.width - left - right, chart.height - top - bottom};
   plot.x = linear_axis(first, last, std::clamp(chart.width / 95, 3, 10), false);
+  // There are no half steps.
+  std::vector<double>& ticks = plot.x.ticks;
+  ticks.erase(
+      std::remove_if(ticks.begin(), ticks.end(), [](double tick) { return std::fabs(tick - std::round(tick)) > 1e-6; }),
+      ticks.end());
   std::vector<std::string> x_labels;
-  for (const double tick : plot.x.ticks) x_labels.push_back(tick == std::floor(tick) ? tick_label(plot.x, tick) : "");
+  for (const double tick : ticks) x_labels.push_back(tick_label(plot.x, tick));
 
   const std::string clip = str("clip", hash_name(chart.title));  // titles differ within a page
   std::string svg = svg_open(chart.width, chart.height, chart.title) + axes_svg(plot, "step", x_labels);
@@ -329,7 +334,7 @@ std::string scatter_chart(const ScatterChart& given) {
         {{"at", {rounded(x), rounded(y)}}, {"name", p.name}, {"class", colour_class(p.colour)}, {"lines", p.lines}});
   }
   svg += labels_svg(chart, plot) + "<g class=\"hover\"></g></svg>";
-  return figure(false, chart.title, chart.y_label, "", svg, data,
+  return figure(chart.wide, chart.title, chart.y_label, "", svg, data,
                 chart.points.size() > 1 ? "dashed: the best score within a budget of parameters" : "");
 }
 

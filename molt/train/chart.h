@@ -43,6 +43,7 @@ struct ScatterChart {
   std::vector<ScatterPoint> points;
   bool lower_y_is_better = false;
   int width = 520, height = 340;
+  bool wide = false;  ///< takes a whole row of the page
 };
 std::string scatter_chart(const ScatterChart& chart);
 

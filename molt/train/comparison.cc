@@ -118,7 +118,7 @@ std::string colour_of(size_t i) { return str("s", i % 8); }
 
 std::string table_section(const ComparisonReport& r, const std::vector<Column>& columns) {
   std::string out = "<h2>Results</h2>\n<div class=\"panel\"><table><thead><tr><th>Method</th>";
-  for (const Column& column : columns) out += str("<th class=\"num\">", escape_html(column.name), "</th>");
+  for (const Column& column : columns) out += column_head(column.name);
   out += "</tr></thead><tbody>\n";
   for (size_t i = 0; i < r.methods.size(); ++i) {
     const MethodResult& m = r.methods[i];
@@ -171,11 +171,11 @@ std::vector<Card> summary(const ComparisonReport& r, const std::vector<Column>& 
 }
 
 std::string overlay(const ComparisonReport& r, const std::string& title, const std::string& unit,
-                    Curve MethodResult::*curve, bool smooth) {
+                    Curve MethodResult::*curve, bool smooth, bool wide) {
   LineChart chart;
   chart.title = title, chart.unit = unit;
-  chart.wide = smooth;
-  chart.width = smooth ? 1080 : 520, chart.height = 340;
+  chart.wide = wide;
+  chart.width = wide ? 1080 : 520, chart.height = 340;
   for (size_t i = 0; i < r.methods.size(); ++i) {
     const Curve& points = r.methods[i].*curve;
     const Curve shown = smooth ? smoothed(points, 2 * smoothing_radius(points.size())) : points;
@@ -187,27 +187,35 @@ std::string overlay(const ComparisonReport& r, const std::string& title, const s
 
 std::string charts_section(const ComparisonReport& r, const std::string& main_score) {
   ScatterChart scatter;
-  scatter.title = main_score + " against trainable share";
-  scatter.y_label = lower_is_better(main_score) ? "lower is better" : "higher is better";
+  const std::string score_name = main_score.empty() ? kEvalLoss : main_score;
+  scatter.title = score_name + " against trainable share";
+  scatter.y_label = lower_is_better(score_name) ? "lower is better" : "higher is better";
   scatter.x_label = "% trainable";
-  scatter.lower_y_is_better = lower_is_better(main_score);
+  scatter.lower_y_is_better = lower_is_better(score_name);
   for (size_t i = 0; i < r.methods.size(); ++i) {
     const MethodResult& m = r.methods[i];
-    const auto share = share_of(m), score = score_of(m, main_score);
+    const auto share = share_of(m), score = main_score.empty() ? m.eval_loss : score_of(m, main_score);
     if (!share || !score || !m.failure.empty()) continue;
     scatter.points.push_back(
         {m.name,
          *share * 100,
          *score,
          static_cast<int>(i),
-         {str(main_score, " ", metric_text(*score)),
+         {str(score_name, " ", metric_text(*score)),
           str(format_integer(m.trainable_parameters), " trainable (", format_percent(*share), ")")}});
   }
-  const std::string wide =
-      overlay(r, "Training loss", "smoothed, nats per labelled token", &MethodResult::train_loss, true);
+  const auto evaluation = [&](bool wide) {
+    return overlay(r, "Evaluation loss", "nats per labelled token", &MethodResult::eval_loss_curve, false, wide);
+  };
+  // Two stand side by side; one alone takes the row.
+  std::string left = scatter_chart(scatter), right = evaluation(left.empty());
+  if (right.empty()) {
+    scatter.wide = true, scatter.width = 1080;
+    left = scatter_chart(scatter);
+  }
   const std::string all =
-      scatter_chart(scatter) +
-      overlay(r, "Evaluation loss", "nats per labelled token", &MethodResult::eval_loss_curve, false) + wide;
+      left + right +
+      overlay(r, "Training loss", "smoothed, nats per labelled token", &MethodResult::train_loss, true, true);
   return all.empty() ? "" : str("<h2>Curves</h2>\n<div class=\"charts\">", all, "</div>\n");
 }
 

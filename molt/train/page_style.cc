@@ -89,7 +89,7 @@ th{font-size:12.5px;font-weight:600;color:var(--muted);text-align:left;vertical-
 th,td{padding:9px 14px;border-bottom:1px solid var(--line)}
 tbody tr:last-child td{border-bottom:0}
 tbody tr:hover td{background:color-mix(in srgb,var(--accent-soft) 35%,transparent)}
-.num{text-align:right;font-variant-numeric:tabular-nums;white-space:nowrap}
+.num{text-align:right;font-variant-numeric:tabular-nums;white-space:nowrap}th.num{white-space:normal}
 .best{font-weight:680;color:var(--good);background:var(--good-soft);border-radius:7px;padding:2px 7px;margin:-2px -7px;display:inline-block}
 td .under{display:block;height:4px;border-radius:2px;background:var(--grid);margin-top:5px;min-width:84px}
 td .under i{display:block;height:100%;border-radius:2px;background:currentColor}

@@ -150,7 +150,7 @@ std::string evaluations_section(const RunReport& r) {
     }
   }
   std::string out = "<h2>Evaluations</h2>\n<div class=\"panel tall\"><table><thead><tr><th>Step</th><th>Data</th>";
-  for (const std::string& name : metrics) out += str("<th class=\"num\">", escape_html(name), "</th>");
+  for (const std::string& name : metrics) out += column_head(name);
   out += "</tr></thead><tbody>\n";
   for (size_t i = 0; i < rows; ++i) {
     out += str("<tr><td>", format_integer(r.evaluations[i].step), "</td><td>", escape_html(r.evaluations[i].name),
@@ -212,7 +212,7 @@ std::string notes_section(const RunReport& r) {
 bool lower_is_better(const std::string& metric) {
   std::string name = metric;
   std::transform(name.begin(), name.end(), name.begin(), [](unsigned char c) { return std::tolower(c); });
-  for (const char* word : {"loss", "perplexity", "ppl", "error"}) {
+  for (const char* word : {"loss", "perplexity", "ppl", "error", "outside"}) {
     if (name.find(word) != std::string::npos) return true;
   }
   return name == "wer" || name == "cer" || name == "ter";
@@ -237,9 +237,16 @@ void add_metrics(RunReport& report, const std::vector<MetricsRecord>& records) {
         busy += static_cast<double>(step->tokens) / step->tokens_per_second;
       }
     } else if (const auto* eval = std::get_if<EvalRecord>(&record)) {
+      // Judging at the end says again what the last evaluation has said, and more, where both look at the same data.
+      const auto in_it = [&](const EvalRecord& before) {
+        return before.step == eval->step && before.name == eval->name && before.values.size() <= eval->values.size() &&
+               std::equal(before.values.begin(), before.values.end(), eval->values.begin());
+      };
+      const bool again = !report.evaluations.empty() && in_it(report.evaluations.back());
+      if (again) report.evaluations.pop_back();
       report.evaluations.push_back(*eval);
       for (const auto& [name, value] : eval->values) {
-        if (name == "loss") {
+        if (name == "loss" && !again) {
           auto found = std::find_if(report.eval_loss.begin(), report.eval_loss.end(),
                                     [&](const NamedCurve& c) { return c.name == eval->name; });
           if (found == report.eval_loss.end()) found = report.eval_loss.insert(found, {eval->name, {}});

@@ -64,6 +64,12 @@ std::string of_total(int64_t part, int64_t total) {
   return total > 0 ? str(format_integer(part), " of ", format_integer(total)) : format_integer(part);
 }
 
+std::string column_head(const std::string& name) {
+  std::string text;
+  for (const char c : escape_html(name)) text += c == '_' ? std::string("_<wbr/>") : std::string(1, c);
+  return str("<th class=\"num\">", text, "</th>");
+}
+
 std::string metric_text(double value) { return format_significant(value, 4); }
 
 std::string rate_text(double rate) {

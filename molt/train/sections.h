@@ -29,6 +29,9 @@ std::string footer_section(const std::string& created);
 /// "1,228,800 of 130,563,072" and the like.
 std::string of_total(int64_t part, int64_t total);
 
+/// The head of a column of numbers; a long name may break behind its underscores.
+std::string column_head(const std::string& name);
+
 /// A metric's value by itself.
 std::string metric_text(double value);
 

@@ -234,8 +234,43 @@ TEST(Report, MetricsFillTheSummary) {
   EXPECT_EQ(loss.best_score, 1);
 }
 
+TEST(Report, SaysAnEvaluationOnce) {
+  RunReport r;
+  const EvalRecord last{20, "validation", {{"loss", 1.5}}};
+  EvalRecord more = last;
+  more.values.push_back({"accuracy", 0.5});
+  const EvalRecord other{20, "validation", {{"loss", 1.25}}};
+  add_metrics(r, {EvalRecord{10, "validation", {{"loss", 1.5}}}, last, last, more, other});
+  ASSERT_EQ(r.evaluations.size(), 3u) << "one row for the same data at the same step with the same loss";
+  EXPECT_EQ(r.evaluations[1].values.size(), 2u);
+  EXPECT_EQ(r.eval_loss.at(0).points.size(), 3u);
+}
+
+TEST(Report, LossAloneIsDrawnAgainstTheShare) {
+  ComparisonReport r;
+  for (const int i : {1, 2}) {
+    MethodResult m;
+    m.name = str("method ", i);
+    m.trainable_parameters = 10 * i, m.total_parameters = 1000;
+    m.eval_loss = 3.0 - i;
+    r.methods.push_back(m);
+  }
+  const std::string page = report_page(r);
+  EXPECT_TRUE(contains(page, "eval loss against trainable share"));
+  EXPECT_TRUE(contains(page, "lower is better"));
+  check(page);
+}
+
+TEST(Report, StepsAreWhole) {
+  RunReport r;
+  for (int step = 1; step <= 4; ++step) r.train_loss.push_back({static_cast<double>(step), 1.0 / step});
+  const std::string page = report_page(r);
+  EXPECT_TRUE(contains(page, ">2</text>"));
+  EXPECT_FALSE(contains(page, ">2.0</text>"));
+}
+
 TEST(Report, KnowsWhichMetricsShouldFall) {
-  for (const char* name : {"loss", "eval_loss", "Perplexity", "error_rate", "wer"})
+  for (const char* name : {"loss", "eval_loss", "Perplexity", "error_rate", "wer", "outside_classes"})
     EXPECT_TRUE(lower_is_better(name)) << name;
   for (const char* name : {"accuracy", "bleu", "rougeL", "f1", "matthews", "power", "answer"})
     EXPECT_FALSE(lower_is_better(name)) << name;
