@@ -226,6 +226,16 @@ TEST_P(PlanMemory, IsThatOfARun) {
   EXPECT_NEAR(static_cast<double>(plan.memory().tensors()), found, 0.1 * found);
 }
 
+TEST(Plan, MemoryForSpansIsReadAsBytes) {
+  EXPECT_EQ(long_text("span_memory: 3MiB").training.span_bytes(), 3 << 20);
+  EXPECT_EQ(long_text("span_memory: 0").training.span_bytes(), 0);
+  const int64_t chosen = long_text("seed: 1").training.span_bytes();
+  EXPECT_GT(chosen, 0);
+  EXPECT_LE(chosen, int64_t{4} << 30);
+  for (const char* wrong : {"span_memory: plenty", "span_memory: -1"}) EXPECT_THROW(long_text(wrong), UsageError);
+  EXPECT_THROW(recipe_of("method: lora, span_memory: 1GiB"), UsageError) << "without span_length";
+}
+
 TEST(Plan, MemoryOfSpansIsThatOfARun) {
   for (const char* memory : {"span_memory: 0", "span_memory: 40MiB", "span_memory: 1GiB"}) {
     const Recipe recipe = long_text(memory);
