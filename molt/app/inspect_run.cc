@@ -122,9 +122,8 @@ Inspection inspect_run(const std::string& directory) {
   const bool finished = result.is_object() && result.value("finished", Json()) == true;
   const bool busy = train::RunDirectory::busy(directory);
   found.facts.emplace_back("State", finished ? "finished"
-                                    : busy
-                                        ? "running now"
-                                        : "unfinished; go on with: molt train " + directory + "/recipe.yaml --resume");
+                                    : busy   ? "running now"
+                                             : "unfinished; go on with: molt train " + directory + " --resume");
   add_recipe_facts(found, path / "recipe.yaml");
   add_log_facts(found, path / "metrics.jsonl", finished);
   add_result_facts(found, path, result);

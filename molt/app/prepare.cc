@@ -45,10 +45,9 @@ data::Data load_data(const Recipe& recipe, const data::Encoder& encoder, const P
   data::LoadOptions load_options;
   load_options.threads = compute_threads();
   load_options.progress = [&](const data::TokenProgress& at) {
-    const int64_t mebibyte = 1 << 20;
-    if (!std::exchange(tokenising, true))
-      progress.begin("tokenise (MiB)", std::max<int64_t>(1, at.bytes_total / mebibyte));
-    progress.update({.step = at.bytes_done / mebibyte});
+    const int64_t mebibyte = 1 << 20, total = (at.bytes_total + mebibyte - 1) / mebibyte;
+    if (!std::exchange(tokenising, true)) progress.begin("tokenise (MiB)", total);
+    progress.update({.step = at.bytes_done == at.bytes_total ? total : at.bytes_done / mebibyte});
   };
   data::Data data = data::load_data(recipe.data, encoder, load_options);
   if (tokenising) progress.finish();

@@ -194,7 +194,7 @@ TrainRunResult run_training(const Recipe& recipe, const TrainRunOptions& options
   progress.finish();
   result.finished = trained.finished;
   if (!trained.finished) {
-    const std::string command = str("go on with: molt train ", run_dir, "/recipe.yaml --resume");
+    const std::string command = str("go on with: molt train ", run_dir, " --resume");
     say(str("stopped after step ", trained.steps, "; ", options.go_on.empty() ? command : options.go_on));
     return result;
   }

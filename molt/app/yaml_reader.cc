@@ -3,6 +3,7 @@
 #include <yaml-cpp/yaml.h>
 
 #include <algorithm>
+#include <filesystem>
 #include <set>
 
 #include "molt/base/error.h"
@@ -157,7 +158,13 @@ YamlNode YamlNode::parse(const std::string& text, const std::string& where) {
   }
 }
 
-YamlNode YamlNode::read_file(const std::string& path) { return parse(molt::read_file(path), path); }
+YamlNode YamlNode::read_file(const std::string& path) {
+  namespace fs = std::filesystem;
+  std::error_code none;
+  const fs::path kept = fs::path(path) / "recipe.yaml";
+  if (fs::exists(fs::path(path) / "run.json", none) && fs::exists(kept, none)) return read_file(kept.string());
+  return parse(molt::read_file(path), path);
+}
 
 namespace {
 

@@ -126,7 +126,7 @@ ChatTemplate ChatTemplate::recognise(const std::string& jinja, const std::string
   const char* name = is_one_of(chatml_forms()) ? "chatml" : is_one_of(zephyr_forms()) ? "zephyr" : nullptr;
   if (!name)
     usage_error(where, ": the chat template is ", known_as(jinja),
-                "; Molt renders plain ChatML and Zephyr (choose one by name to train with it)");
+                "; Molt renders plain ChatML and Zephyr; write these chats as prompt and completion instead");
   ChatTemplate found = named(name, eos_token);
   if (begins_with_bos) found.bos_ = bos_token;
   return found;

@@ -114,6 +114,9 @@ TEST(Inspect, ARun) {
   EXPECT_TRUE(has(ran.out, "Best validation"));
   EXPECT_TRUE(has(ran.out, "after steps 2, 5"));
   EXPECT_TRUE(has(ran.out, "1,480 ("));
+  const Ran again = run_molt("train " + tiny_adapter_run());
+  EXPECT_EQ(again.code, 2);
+  EXPECT_TRUE(has(again.err, "holds a run already")) << "its directory stands for its recipe";
 }
 
 TEST(Inspect, AFileOfTensors) {
