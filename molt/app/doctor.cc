@@ -22,8 +22,7 @@ constexpr int64_t kGiB = int64_t{1} << 30;
 
 Finding processor() {
   const CpuInfo cpu = cpu_info();
-  Finding f{"processor", Health::kOk, str(cpu_model(), ", kernels for ", cpu.simd == "AVX3" ? "AVX-512" : cpu.simd),
-            ""};
+  Finding f{"processor", Health::kOk, str(cpu_model(), ", kernels for ", cpu.simd), ""};
   if (const char* wish = std::getenv("MOLT_SIMD")) {
     f.health = Health::kNote;
     f.advice = str("MOLT_SIMD=", wish, " holds the kernels back; unset it for the best this processor has");

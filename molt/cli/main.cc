@@ -89,9 +89,10 @@ int run(int argc, char** argv) {
   app.set_version_flag("--version", [] {
     std::string text = std::string("molt ") + MOLT_VERSION;
     for (const auto& [name, value] : app::environment(0)) {
-      if (name == "Instruction sets" || name == "oneDNN") text += ", " + name + " " + value;
+      if (name == "Instruction sets") text += "; instruction sets " + value;
+      if (name == "oneDNN") text += "; oneDNN " + value;
     }
-    return text + ", backends: cpu";
+    return text + "; backends cpu";
   });
   app.require_subcommand(1);
   using AddVerb = void (*)(CLI::App&);

@@ -6,7 +6,7 @@
 namespace molt {
 
 struct CpuInfo {
-  std::string simd;    ///< instruction set of our own kernels (Highway's name): "AVX3" is AVX-512
+  std::string simd;    ///< instruction set of our own kernels: "AVX-512", else Highway's name, such as "NEON"
   std::string matmul;  ///< instruction set of oneDNN's products, such as "avx512_core_amx"
   std::string onednn;  ///< oneDNN's version, such as "2.6.3"
   bool bf16 = false;   ///< products of bf16 numbers run natively

@@ -47,6 +47,7 @@ void choose_simd_target() {
 CpuInfo cpu_info() {
   CpuInfo info;
   info.simd = (*MOLT_BEST_TARGET(target_name))();
+  if (info.simd == "AVX3") info.simd = "AVX-512";
   info.matmul = onednn::isa_name();
   const dnnl_version_t* v = dnnl_version();
   info.onednn = str(v->major, '.', v->minor, '.', v->patch);
