@@ -48,7 +48,11 @@ CpuInfo cpu_info() {
   CpuInfo info;
   info.simd = (*MOLT_BEST_TARGET(target_name))();
   if (info.simd == "AVX3") info.simd = "AVX-512";
+#if HWY_ARCH_X86
   info.matmul = onednn::isa_name();
+#else
+  info.matmul = HWY_ARCH_ARM_A64 ? "aarch64" : "generic";  // oneDNN has names for x86 alone
+#endif
   const dnnl_version_t* v = dnnl_version();
   info.onednn = str(v->major, '.', v->minor, '.', v->patch);
   info.bf16 = bf16_supported();
