@@ -85,22 +85,33 @@ void frozen(const Options& o, Table& table) {
     const char* name;
     int64_t outputs, inputs;
   };
-  for (const Dtype dtype : {Dtype::kF32, Dtype::kBf16})
+  struct Kept {
+    const char* name;
+    Dtype compute, activations;
+    bool int8;
+    double bytes;  // of a number of the weight
+  };
+  for (const Kept& kept : {Kept{"f32", Dtype::kF32, Dtype::kF32, false, 4},
+                           {"bf16", Dtype::kBf16, Dtype::kBf16, false, 2},
+                           {"int8, 16-bit operands", Dtype::kBf16, Dtype::kBf16, true, 1},
+                           {"int8, 8-bit operands", Dtype::kI8, Dtype::kBf16, true, 1}})
     for (const Shape& s : {Shape{"in_proj", 2 * e, d},
                            {"x_proj", r + 32, e},
                            {"dt_proj", e, r},
                            {"out_proj", d, e},
                            {"head", o.vocab, d}}) {
-      const double bytes = static_cast<double>(s.outputs * s.inputs) * static_cast<double>(dtype_size(dtype));
+      const double bytes = static_cast<double>(s.outputs * s.inputs) * kept.bytes;
       const size_t copies = std::max<size_t>(1, std::min<size_t>(24, static_cast<size_t>(64e6 / bytes)));
+      const Dtype dtype = kept.activations;
       const Buffer plain(s.outputs, s.inputs, dtype);
       std::vector<PackedMatrix> weights;
-      for (size_t i = 0; i < copies; ++i) weights.emplace_back(plain.view, PackOptions{.compute = dtype});
+      for (size_t i = 0; i < copies; ++i)
+        weights.emplace_back(plain.view, PackOptions{.compute = kept.compute, .int8 = kept.int8});
       for (const int64_t t : {o.tokens, int64_t{1}}) {
         const Buffer x(t, s.inputs, dtype), dy(t, s.outputs, dtype);
         const Buffer y(t, s.outputs, Dtype::kF32), dx(t, s.inputs, Dtype::kF32);
         const double n = static_cast<double>(copies), flops = 2.0 * static_cast<double>(t * s.outputs * s.inputs) * n;
-        const std::string name = str(s.name, " T=", t, " ", dtype_name(dtype), " x", copies);
+        const std::string name = str(s.name, " T=", t, " ", kept.name, " x", copies);
         table.row(name + " forward", flops, bytes * n, [&] {
           for (const PackedMatrix& w : weights) w.forward(x.view, y.view);
         });
@@ -109,8 +120,7 @@ void frozen(const Options& o, Table& table) {
         });
       }
       const Buffer as_f32(s.outputs, s.inputs, Dtype::kF32);
-      table.row(str(s.name, " repack from f32 to ", dtype_name(dtype)), 0, bytes,
-                [&] { weights[0].repack(as_f32.view); });
+      table.row(str(s.name, " repack from f32 to ", kept.name), 0, bytes, [&] { weights[0].repack(as_f32.view); });
     }
 }
 

@@ -17,16 +17,22 @@ class Panels;
 }
 
 struct PackOptions {
-  Dtype compute = Dtype::kF32;  ///< type of the operands: f32, bf16 (sums in f32), f64
-  bool forward = true;          ///< packs for x · Wᵀ
-  bool backward = true;         ///< packs for dy · W
-  int64_t rows_hint = 512;      ///< T for which the layout is chosen; any T works
+  /// Type of the operands: f32, bf16 (sums in f32), f64; i8 where the weight is kept so: 8-bit activations.
+  Dtype compute = Dtype::kF32;
+  /// The weight is kept in 8 bits, with one factor per output: W[o,i] rounded to a multiple of max_i |W[o,i]| / 127.
+  bool int8 = false;
+  bool forward = true;      ///< packs for x · Wᵀ
+  bool backward = true;     ///< packs for dy · W
+  int64_t rows_hint = 512;  ///< T for which the layout is chosen; any T works
 };
 
 /// A weight W (O,I), O outputs and I inputs as in torch, in the layouts that oneDNN asks for. Where bf16 has no native
 /// support (bf16_supported()), a bf16 weight is rounded to bf16 but kept and computed in f32. Activations may be f32 or
-/// bf16 (f64 under f64) whatever the compute type; they are converted in pooled memory on the way. Const members may be
-/// called from several threads.
+/// bf16 (f64 under f64) whatever the compute type; they are converted in pooled memory on the way.
+///
+/// A weight of 8 bits multiplies, on a matrix unit, activations of 8 bits (compute i8) or of 16 (any other), each row
+/// with a factor of its own; elsewhere it is widened to the compute type on the way, piece by piece (i8: bf16 or f32).
+/// Under f64 it is widened once. Const members may be called from several threads.
 class PackedMatrix {
  public:
   PackedMatrix() = default;
@@ -40,6 +46,8 @@ class PackedMatrix {
   int64_t outputs() const;
   int64_t inputs() const;
   Dtype compute() const;
+  /// Whether the weight is kept in 8 bits.
+  bool int8() const;
   /// Which directions can be computed.
   bool has_forward() const;
   bool has_backward() const;
@@ -51,7 +59,7 @@ class PackedMatrix {
   /// dx (T,I) = dy (T,O) · W, or dx += … .
   void backward(const ConstMatrix& dy, const Matrix& dx, bool accumulate = false) const;
 
-  /// out (n,I) = rows begin … begin+n of W as packed (rounded to the compute type), in any floating type.
+  /// out (n,I) = rows begin … begin+n of W as packed (rounded to the type it is kept in), in any floating type.
   void read_rows(int64_t begin, const Matrix& out) const;
   /// out row i = W row ids[i]. Throws InternalError for a row that is not there.
   void gather_rows(const int64_t* ids, const Matrix& out) const;

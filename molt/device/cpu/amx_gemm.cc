@@ -19,6 +19,11 @@ namespace molt::amx {
 namespace {
 constexpr int64_t kElements = 512;  // of a tile
 constexpr int64_t kMaxSteps = 24;   // tiles along K for which 512 rows leave room in the second-level cache
+
+/// Bytes of the tiles of activations.
+size_t tile_bytes(const Rows& x) {
+  return static_cast<size_t>(x.steps() * x.row_blocks() * 2 * kElements) * sizeof(bf16);
+}
 }  // namespace
 
 Panels::Panels(int64_t k, int64_t n, bool lasting) : k_(k), n_(n), steps_((k + 31) / 32) {
@@ -55,13 +60,15 @@ void Panels::pack(const bf16* plain, bool transposed, int64_t ld) {
   });
 }
 
-Rows::Rows(int64_t rows, int64_t k)
-    : rows_(rows),
-      k_(k),
-      block_(Block::allocate(Device::kCpu,
-                             static_cast<size_t>((rows + 31) / 32 * ((k + 31) / 32) * 2 * kElements) * sizeof(bf16))) {}
+Rows::Rows(int64_t rows, int64_t k, int digits) : rows_(rows), k_(k), digits_(digits) {
+  const size_t factors = digits ? static_cast<size_t>(row_blocks() * block_rows()) * sizeof(float) : 0;
+  block_ = Block::allocate(Device::kCpu, tile_bytes(*this) + factors);
+}
 
-int64_t Rows::parts() const { return std::max<int64_t>(1, (steps() + kMaxSteps - 1) / kMaxSteps); }
+int64_t Rows::parts() const {
+  const int64_t most = digits_ == 2 ? kMaxSteps / 2 : kMaxSteps;
+  return std::max<int64_t>(1, (steps() + most - 1) / most);
+}
 
 }  // namespace molt::amx
 
@@ -79,11 +86,10 @@ constexpr size_t kPastCaches = size_t{1} << 19;  // bytes of a result from which
 
 struct Call {
   const Rows& x;
-  const bf16* b;
-  int64_t part, steps;  // along K: this part of a long sum
-  int64_t panel;        // from one panel of weights to the next
-  bool last;            // of the parts
-  float* store;         // where sums wait for the next part, block by block; null where there is one only
+  const Panels& weights;
+  int64_t part, begin, steps;  // along K: this part of a long sum
+  bool last;                   // of the parts
+  float* store;                // where sums wait for the next part, block by block; null where there is one only
   Matrix y;
   const float* bias;
   bool accumulate;
@@ -95,7 +101,6 @@ struct Call {
 /// Tiles along K that are treated together: 32 columns of weights then stay in the first-level cache, while rows come
 /// from the second. Rows of sums that wait for the next run are kept close by.
 constexpr int64_t kRun = 8, kRowsAtOnce = 16;
-constexpr int64_t kBlock = 32 * 32;  // sums of a block
 
 /// A run of tiles along K for one block of sums.
 struct Stretch {
@@ -106,11 +111,11 @@ struct Stretch {
   int64_t more_steps;
 };
 
-template <int kRows, int kCols>
+template <Format kFormat, int kRows, int kCols>
 void block(const Stretch& s, float* sums, const char*& next, int64_t lines) {
   s.fresh ? zero_sums() : load_sums<kRows, kCols>(sums);
-  accumulate_tiles<kRows, kCols>(s.a + s.begin * kRows * kTile, s.b + s.begin * 2 * kTile, s.end - s.begin, next,
-                                 lines);
+  accumulate_tiles<kRows, kCols, kFormat>(s.a + s.begin * kRows * kTile, s.b + s.begin * 2 * kTile, s.end - s.begin,
+                                          next, lines);
   if (s.more_steps) accumulate_tiles<kRows, kCols>(s.more_a, s.more_b, s.more_steps, next, 0);
   store_sums<kRows, kCols>(sums);
 }
@@ -129,32 +134,81 @@ void finish_block(const Call& c, int64_t row, int64_t col, const float* sums) {
   finish_lines<T, false, false>(sums, rows, bias, y, c.y.ld);
 }
 
+/// What a low-rank addition gives to block r of panel p of a product of integers: rows of 32 sums, for as many rows as
+/// the block has of activations.
+void low_rank_block(const Call& c, int64_t r, int64_t p, float* sums) {
+  const int64_t row = r * c.x.block_rows(), block = row / 32, tiles = c.more_rows->tiles(block);
+  const int64_t steps = c.more_panels->steps();
+  const bf16* a = c.more_rows->at(0, block) + row % 32 / 16 * kTile;
+  const bf16* b = c.more_panels->data() + p * steps * 2 * kTile;
+  const bool both = c.x.block_rows() == 32 && tiles == 2;
+  zero_sums();
+  for (int64_t s = 0; s < steps; ++s, a += tiles * kTile, b += 2 * kTile) {
+    _tile_loadd(6, b, 64);
+    _tile_loadd(7, b + kTile, 64);
+    _tile_loadd(4, a, 64);
+    _tile_dpbf16ps(0, 4, 6);
+    _tile_dpbf16ps(1, 4, 7);
+    if (!both) continue;
+    _tile_loadd(5, a + kTile, 64);
+    _tile_dpbf16ps(2, 5, 6);
+    _tile_dpbf16ps(3, 5, 7);
+  }
+  store_sums<2, 2>(sums);
+}
+
+/// Whole sums of integers to y.
+void finish_int8_block(const Call& c, int64_t r, int64_t p, const float* sums) {
+  alignas(64) float more[kBlock];
+  if (c.more_rows) low_rank_block(c, r, p, more);
+  const int64_t row = r * c.x.block_rows(), col = p * 32;
+  Int8Sums s{.sums = reinterpret_cast<const int32_t*>(sums),
+             .digits = c.x.digits(),
+             .row_scales = c.x.scales() + row,
+             .column_scales = c.weights.column_scales() ? c.weights.column_scales() + col : nullptr,
+             .more = c.more_rows ? more : nullptr,
+             .bias = c.bias ? c.bias + col : nullptr,
+             .accumulate = c.accumulate,
+             .rows = std::min(c.x.block_rows(), c.y.rows - row),
+             .cols = std::min<int64_t>(32, c.y.cols - col)};
+  const int64_t at = row * c.y.ld + col;
+  if (c.y.dtype == Dtype::kF32)
+    finish_int8(s, static_cast<float*>(c.y.data) + at, c.y.ld, c.lines);
+  else
+    finish_int8(s, static_cast<bf16*>(c.y.data) + at, c.y.ld, c.lines);
+}
+
 /// Blocks of rows [row_begin, row_end) by panels [panel_begin, panel_end).
+template <Format kFormat>
 void blocks(const Call& c, int64_t row_begin, int64_t row_end, int64_t panel_begin, int64_t panel_end) {
   alignas(64) float sums[kRowsAtOnce * kBlock];
   for (int64_t first = row_begin; first < row_end; first += kRowsAtOnce) {
     const int64_t last = std::min(first + kRowsAtOnce, row_end), all = last - first;
     for (int64_t p = panel_begin; p < panel_end; ++p) {
-      const bf16* b = c.b + p * c.panel;
+      const bf16* b = c.weights.data() + (p * c.weights.steps() + c.begin) * 2 * kTile;
       const bool narrow_panel = c.y.cols - p * 32 <= 16;
       // While one panel is used, the next one comes.
-      const char* next = reinterpret_cast<const char*>(b + c.panel);
+      const char* next = reinterpret_cast<const char*>(b + c.weights.steps() * 2 * kTile);
       const int64_t lines = p + 1 < panel_end ? (32 + all - 1) / all : 0;
       for (int64_t begin = 0; begin < c.steps; begin += kRun) {
         const int64_t end = std::min(begin + kRun, c.steps);
         for (int64_t r = first; r < last; ++r) {
           Stretch s{begin, end, begin == 0 && c.part == 0, c.x.at(c.part, r), b, nullptr, nullptr, 0};
-          if (c.more_rows && c.last && end == c.steps) {
+          if (kFormat == Format::kBf16 && c.more_rows && c.last && end == c.steps) {
             s.more_steps = c.more_panels->steps();
             s.more_a = c.more_rows->at(0, r), s.more_b = c.more_panels->data() + p * s.more_steps * 2 * kTile;
           }
           float* to = c.store ? c.store + (p * c.x.row_blocks() + r) * kBlock : sums + (r - first) * kBlock;
           const bool low = c.x.tiles(r) == 1;
           if (narrow_panel)
-            low ? block<1, 1>(s, to, next, lines) : block<2, 1>(s, to, next, lines);
+            low ? block<kFormat, 1, 1>(s, to, next, lines) : block<kFormat, 2, 1>(s, to, next, lines);
           else
-            low ? block<1, 2>(s, to, next, lines) : block<2, 2>(s, to, next, lines);
+            low ? block<kFormat, 1, 2>(s, to, next, lines) : block<kFormat, 2, 2>(s, to, next, lines);
           if (end < c.steps || !c.last) continue;
+          if constexpr (kFormat == Format::kInt8) {
+            finish_int8_block(c, r, p, to);
+            continue;
+          }
           c.y.dtype == Dtype::kF32 ? finish_block<float>(c, r * 32, p * 32, to)
                                    : finish_block<bf16>(c, r * 32, p * 32, to);
         }
@@ -268,7 +322,9 @@ void few_rows(const ConstMatrix& x, const Panels& weights, const Matrix& y, cons
 
 }  // namespace
 
-void Rows::pack_share(const ConstMatrix& x, int64_t thread, int64_t threads) const {
+void Rows::pack_share(const ConstMatrix& x, const float* factors, int64_t thread, int64_t threads) const {
+  if (digits_)
+    return quantise_share(x, factors, row_blocks() * thread / threads, row_blocks() * (thread + 1) / threads);
   for (int64_t part = 0; part < parts(); ++part) {
     const int64_t begin = part_begin(part) * 32, end = std::min(k_, part_begin(part + 1) * 32);
     const ConstMatrix columns = x.col_range(begin, end - begin);
@@ -281,16 +337,21 @@ void Rows::pack_share(const ConstMatrix& x, int64_t thread, int64_t threads) con
 Rows Rows::pack(const ConstMatrix& x) {
   const Rows packed(x.rows, x.cols);
   const int64_t shares = std::min<int64_t>(packed.row_blocks(), thread_count());
-  parallel_for(shares, x.rows * x.cols > (1 << 15) ? 1 : shares, [&](int64_t i) { packed.pack_share(x, i, shares); });
+  parallel_for(shares, x.rows * x.cols > (1 << 15) ? 1 : shares,
+               [&](int64_t i) { packed.pack_share(x, nullptr, i, shares); });
   return packed;
 }
 
 void Panels::run(const ConstMatrix& x, const Matrix& y, const RunOptions& options) const {
   if (x.rows <= kFewRows && x.cols <= kLongestFew && !options.more_rows)
-    return few_rows(x, *this, y, options.bias, options.accumulate);
-  multiply(&x, Rows(x.rows, x.cols), y, options);
+    return digits_ ? few_int8(x, y, options.bias, options.accumulate)
+                   : few_rows(x, *this, y, options.bias, options.accumulate);
+  multiply(&x, Rows(x.rows, x.cols, digits_), y, options);
 }
-void Panels::run(const Rows& x, const Matrix& y, const RunOptions& options) const { multiply(nullptr, x, y, options); }
+void Panels::run(const Rows& x, const Matrix& y, const RunOptions& options) const {
+  MOLT_CHECK(x.digits() == 0 && digits_ == 0, "amx: rows of another format than the weights");
+  multiply(nullptr, x, y, options);
+}
 
 void Panels::multiply(const ConstMatrix* plain, const Rows& x, const Matrix& y, const RunOptions& o) const {
   const int64_t parts = x.parts(), row_blocks = x.row_blocks(), panels = (n_ + 31) / 32;
@@ -305,18 +366,29 @@ void Panels::multiply(const ConstMatrix* plain, const Rows& x, const Matrix& y, 
   const int64_t threads = grid.rows * grid.cols;
   const auto share = [&](int64_t thread, auto&& wait) {
     if (plain) {
-      x.pack_share(*plain, thread, threads);
+      x.pack_share(*plain, row_scales(), thread, threads);
       wait();
     }
     const int64_t i = thread / grid.cols, j = thread % grid.cols;
     configure_tiles();
     for (int64_t part = 0; part < parts; ++part) {
       const int64_t begin = x.part_begin(part), end = x.part_begin(part + 1);
-      blocks({x, data() + begin * 2 * kTile, part, end - begin, steps_ * 2 * kTile, part + 1 == parts,
-              store ? static_cast<float*>(store->view.data) : nullptr, y, o.bias, o.accumulate, lines, o.more_rows,
-              o.more_panels},
-             row_blocks * i / grid.rows, row_blocks * (i + 1) / grid.rows, panels * j / grid.cols,
-             panels * (j + 1) / grid.cols);
+      const Call call{x,
+                      *this,
+                      part,
+                      begin,
+                      end - begin,
+                      part + 1 == parts,
+                      store ? static_cast<float*>(store->view.data) : nullptr,
+                      y,
+                      o.bias,
+                      o.accumulate,
+                      lines,
+                      o.more_rows,
+                      o.more_panels};
+      (digits_ ? blocks<Format::kInt8> : blocks<Format::kBf16>)(call, row_blocks * i / grid.rows,
+                                                                row_blocks * (i + 1) / grid.rows,
+                                                                panels * j / grid.cols, panels * (j + 1) / grid.cols);
     }
     _tile_release();
   };
@@ -327,76 +399,6 @@ void Panels::multiply(const ConstMatrix* plain, const Rows& x, const Matrix& y, 
   });
 }
 
-namespace {
-
-/// Column groups [begin, end) of 32 of xᵀ u, for 16 columns of u, whose tiles (16 x 32 tokens) lie in `u`. Pairs of
-/// tokens of x are interleaved on the way; that leaves columns in an order of their own, which `put` undoes.
-template <class Put>
-void transposed_groups(const Rows& x, const bf16* u, int64_t part, int64_t begin, int64_t end, Put&& put) {
-  alignas(64) bf16 pairs[2 * kTile];
-  alignas(64) float sums[2 * 256];
-  configure_tiles();
-  for (int64_t s = begin; s < end; ++s) {
-    _tile_zero(0);
-    _tile_zero(1);
-    for (int64_t block = 0; block < x.row_blocks(); ++block) {
-      const int64_t tiles = x.tiles(block);
-      const bf16* from = x.at(part, block) + s * tiles * kTile;
-      for (int64_t i = 0; i < tiles * 8; ++i) {
-        const __m512i even = _mm512_load_si512(from + i * 64), odd = _mm512_load_si512(from + i * 64 + 32);
-        _mm512_store_si512(pairs + i * 32, _mm512_unpacklo_epi16(even, odd));
-        _mm512_store_si512(pairs + kTile + i * 32, _mm512_unpackhi_epi16(even, odd));
-      }
-      for (int64_t i = tiles * 8; i < 16; ++i) {
-        _mm512_store_si512(pairs + i * 32, _mm512_setzero_si512());
-        _mm512_store_si512(pairs + kTile + i * 32, _mm512_setzero_si512());
-      }
-      _tile_loadd(4, u + block * kTile, 64);
-      _tile_loadd(6, pairs, 64);
-      _tile_loadd(7, pairs + kTile, 64);
-      _tile_dpbf16ps(0, 4, 6);
-      _tile_dpbf16ps(1, 4, 7);
-    }
-    _tile_stored(0, sums, 64);
-    _tile_stored(1, sums + 256, 64);
-    put(s, sums);
-  }
-  _tile_release();
-}
-
-}  // namespace
-
-void multiply_transposed(const Rows& x, const ConstMatrix& u, double alpha, bool turned, const Matrix& out,
-                         bool accumulate) {
-  const int64_t blocks = x.row_blocks(), rank = u.cols;
-  const auto tiles = Block::allocate(Device::kCpu, static_cast<size_t>(blocks * kTile) * sizeof(bf16));
-  bf16* const to = static_cast<bf16*>(tiles->data());
-  const float* const from = static_cast<const float*>(u.data);
-  float* const c = static_cast<float*>(out.data);
-  const float scale = static_cast<float>(alpha);
-  for (int64_t r0 = 0; r0 < rank; r0 += 16) {
-    const int64_t live = std::min<int64_t>(16, rank - r0);
-    std::fill_n(to, blocks * kTile, bf16());
-    for (int64_t t = 0; t < x.rows(); ++t)
-      for (int64_t r = 0; r < live; ++r) to[t / 32 * kTile + r * 32 + t % 32] = bf16(from[t * u.ld + r0 + r]);
-    for (int64_t part = 0; part < x.parts(); ++part) {
-      const int64_t first = x.part_begin(part), count = x.part_begin(part + 1) - first;
-      parallel_ranges(count, 1024 / (blocks * 16) + 1, [&](int64_t begin, int64_t end) {
-        transposed_groups(x, to, part, begin, end, [&](int64_t s, const float* sums) {
-          const int64_t n0 = (first + s) * 32, width = std::min<int64_t>(32, x.k() - n0);
-          for (int64_t j = 0; j < width; ++j) {
-            const float* sum = sums + j % 8 / 4 * 256 + j / 8 * 4 + j % 4;
-            for (int64_t r = 0; r < live; ++r) {
-              float& value = turned ? c[(r0 + r) * out.ld + n0 + j] : c[(n0 + j) * out.ld + r0 + r];
-              value = scale * sum[r * 16] + (accumulate ? value : 0.0f);
-            }
-          }
-        });
-      });
-    }
-  }
-}
-
 }  // namespace molt::amx
 
 #include "molt/device/cpu/amx_end-inl.h"
@@ -404,11 +406,10 @@ void multiply_transposed(const Rows& x, const ConstMatrix& u, double alpha, bool
 #else
 
 namespace molt::amx {
-void Rows::pack_share(const ConstMatrix&, int64_t, int64_t) const {}
+void Rows::pack_share(const ConstMatrix&, const float*, int64_t, int64_t) const {}
 Rows Rows::pack(const ConstMatrix& x) { return {x.rows, x.cols}; }
 void Panels::run(const ConstMatrix&, const Matrix&, const RunOptions&) const {}
 void Panels::run(const Rows&, const Matrix&, const RunOptions&) const {}
-void multiply_transposed(const Rows&, const ConstMatrix&, double, bool, const Matrix&, bool) {}
 }  // namespace molt::amx
 
 #endif

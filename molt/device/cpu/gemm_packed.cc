@@ -1,4 +1,5 @@
-// Frozen weights in the layouts of the kernels that multiply by them: our own for the matrix unit, or oneDNN's.
+// Frozen weights in the layouts of the kernels that multiply by them: our own for the matrix unit, oneDNN's, or plain
+// rows of 8-bit integers.
 #include <algorithm>
 #include <map>
 #include <mutex>
@@ -10,6 +11,7 @@
 #include "molt/device/cpu/amx_gemm.h"
 #include "molt/device/cpu/dnnl.h"
 #include "molt/device/cpu/gemm_skinny.h"
+#include "molt/device/cpu/int8_rows.h"
 #include "molt/device/cpu/parallel.h"
 #include "molt/device/cpu/scratch.h"
 #include "molt/device/cpu_info.h"
@@ -145,6 +147,9 @@ constexpr int64_t kLongSum = 2048, kMaxTerms = 1024, kManyColumns = 256;
 /// A weight in one direction: panels along K.
 class Side {
  public:
+  /// A weight of 8-bit integers in the tiles of the matrix unit.
+  Side(int64_t k, int64_t n, bool transposed, int digits)
+      : n_(n), transposed_(transposed), dtype_(Dtype::kI8), amx_(std::make_unique<amx::Panels>(k, n, digits)) {}
   /// `transposed` says that W as stored is (N,K).
   Side(int64_t k, int64_t n, bool transposed, Dtype dtype, int64_t rows_hint)
       : n_(n), transposed_(transposed), dtype_(dtype) {
@@ -162,6 +167,8 @@ class Side {
     }
     begins_.push_back(k);
   }
+
+  void pack(const Int8Rows& plain) { amx_->pack(plain.data(), transposed_, plain.scales()); }
 
   /// Fills the packed copy from the plain weight, dense and of the packed type.
   void pack(const void* plain) {
@@ -196,13 +203,10 @@ class Side {
   template <class Packed, class Out>
   void read_row(int64_t index, Out* out) const {
     if (amx_) {
-      const auto read = [](bf16 v) { return static_cast<Out>(static_cast<float>(v)); };
       if (transposed_)
-        for (int64_t k = 0; k < amx_->k(); ++k)
-          out[k] = read(amx_->data()[amx::Panels::row_offset(k) + amx_->col_offset(index)]);
+        for (int64_t k = 0; k < amx_->k(); ++k) out[k] = static_cast<Out>(amx_->at(k, index));
       else
-        for (int64_t n = 0; n < n_; ++n)
-          out[n] = read(amx_->data()[amx::Panels::row_offset(index) + amx_->col_offset(n)]);
+        for (int64_t n = 0; n < n_; ++n) out[n] = static_cast<Out>(amx_->at(index, n));
       return;
     }
     for (size_t p = 0; p < panels_.size(); ++p) {
@@ -220,7 +224,10 @@ class Side {
   }
 
   const amx::Panels* panels() const { return amx_.get(); }
-  std::string kernel_name(int64_t rows) const { return amx_ ? "amx" : panels_[0]->kernel_name(rows); }
+  std::string kernel_name(int64_t rows) const {
+    if (amx_) return amx_->format() == amx::Format::kInt8 ? str("amx_int8x", amx_->digits()) : "amx";
+    return panels_[0]->kernel_name(rows);
+  }
   size_t bytes() const {
     size_t sum = amx_ ? amx_->bytes() : 0;
     for (const auto& panel : panels_) sum += panel->bytes();
@@ -242,17 +249,49 @@ struct PackedMatrix::Impl {
   int64_t outputs = 0, inputs = 0;
   Dtype compute = Dtype::kF32;  // what the caller asked for
   Dtype packed = Dtype::kF32;   // type of the packed copies
-  bool has_forward = false, has_backward = false;
+  bool int8 = false, has_forward = false, has_backward = false;
   std::unique_ptr<Side> forward, backward;  // none under f64
+  std::unique_ptr<Int8Rows> rows;           // 8-bit integers where there is no matrix unit: instead of sides
   std::shared_ptr<Block> plain;             // f64 only
+
+  /// 8-bit tiles, or bf16 ones where sums are too long for them.
+  std::unique_ptr<Side> int8_side(int64_t k, int64_t n, bool transposed, int64_t rows_hint) const {
+    if (k > amx::Panels::kLongestInt8) return std::make_unique<Side>(k, n, transposed, Dtype::kBf16, rows_hint);
+    return std::make_unique<Side>(k, n, transposed, compute == Dtype::kI8 ? 1 : 2);
+  }
+
+  void pack_int8(const ConstMatrix& weight) {
+    const bool stays = !forward && !backward;
+    auto rounded = std::make_unique<Int8Rows>(weight, stays);
+    if (stays) return void(rows = std::move(rounded));
+    for (const std::unique_ptr<Side>* side : {&forward, &backward}) {
+      if (!*side) continue;
+      if ((*side)->panels()->format() == amx::Format::kInt8) {
+        (*side)->pack(*rounded);
+        continue;
+      }
+      const std::unique_ptr<bf16[]> wide(new bf16[static_cast<size_t>(outputs * inputs)]);
+      for (int64_t o = 0; o < outputs; ++o) {
+        std::vector<float> row(static_cast<size_t>(inputs));
+        rounded->read_row(o, row.data());
+        convert(matrix_of(row.data(), 1, inputs), matrix_of(wide.get() + o * inputs, 1, inputs));
+      }
+      (*side)->pack(static_cast<const void*>(wide.get()));
+    }
+  }
 
   void pack(const ConstMatrix& weight) {
     MOLT_CHECK(weight.rows == outputs && weight.cols == inputs, "gemm: a weight of (", weight.rows, ", ", weight.cols,
                ") for one of (", outputs, ", ", inputs, ")");
     if (compute == Dtype::kF64) {
       plain = Block::allocate(Device::kCpu, static_cast<size_t>(outputs * inputs) * sizeof(double));
-      return convert(weight, {plain->data(), outputs, inputs, inputs, Dtype::kF64});
+      auto* const values = static_cast<double*>(plain->data());
+      if (!int8) return convert(weight, matrix_of(values, outputs, inputs));
+      const Int8Rows rounded(weight, false);
+      for (int64_t o = 0; o < outputs; ++o) rounded.read_row(o, values + o * inputs);
+      return;
     }
+    if (int8) return pack_int8(weight);
     const bool round = compute == Dtype::kBf16 && packed == Dtype::kF32 && weight.dtype != Dtype::kBf16;
     if (weight.dtype == packed && weight.dense() && !round) return pack_sides(weight.data);
     // Not from the pool: it would keep the memory of the largest weight for good.
@@ -287,6 +326,8 @@ struct PackedMatrix::Impl {
     if (compute == Dtype::kF64) {
       const double* in = static_cast<const double*>(plain->data()) + row * inputs;
       std::transform(in, in + inputs, out, [](double v) { return static_cast<Out>(v); });
+    } else if (rows) {
+      rows->read_row(row, out);
     } else {
       const Side& side = forward ? *forward : *backward;
       packed == Dtype::kBf16 ? side.read_row<bf16>(row, out) : side.read_row<float>(row, out);
@@ -318,16 +359,21 @@ PackedMatrix::PackedMatrix(PackedMatrix&&) noexcept = default;
 PackedMatrix& PackedMatrix::operator=(PackedMatrix&&) noexcept = default;
 
 PackedMatrix::PackedMatrix(const ConstMatrix& weight, const PackOptions& options) : impl_(new Impl) {
-  MOLT_CHECK(options.compute == Dtype::kF32 || options.compute == Dtype::kBf16 || options.compute == Dtype::kF64,
+  MOLT_CHECK(options.compute == Dtype::kF32 || options.compute == Dtype::kBf16 || options.compute == Dtype::kF64 ||
+                 (options.compute == Dtype::kI8 && options.int8),
              "gemm: cannot compute in ", dtype_name(options.compute));
   MOLT_CHECK(options.forward || options.backward, "gemm: a weight packed for no direction");
   MOLT_CHECK(weight.rows > 0 && weight.cols > 0, "gemm: an empty weight");
   Impl& p = *impl_;
   p.outputs = weight.rows, p.inputs = weight.cols;
   p.compute = options.compute;
-  p.packed = p.compute == Dtype::kBf16 && !bf16_supported() ? Dtype::kF32 : p.compute;
+  p.int8 = options.int8;
+  p.packed = p.compute == Dtype::kF32 || !bf16_supported() ? Dtype::kF32 : Dtype::kBf16;
   p.has_forward = options.forward, p.has_backward = options.backward;
-  if (p.compute != Dtype::kF64) {
+  if (p.int8 && p.compute != Dtype::kF64) {
+    if (amx::available() && options.forward) p.forward = p.int8_side(p.inputs, p.outputs, true, options.rows_hint);
+    if (amx::available() && options.backward) p.backward = p.int8_side(p.outputs, p.inputs, false, options.rows_hint);
+  } else if (p.compute != Dtype::kF64) {
     if (options.forward) p.forward = std::make_unique<Side>(p.inputs, p.outputs, true, p.packed, options.rows_hint);
     if (options.backward) p.backward = std::make_unique<Side>(p.outputs, p.inputs, false, p.packed, options.rows_hint);
   }
@@ -337,12 +383,13 @@ PackedMatrix::PackedMatrix(const ConstMatrix& weight, const PackOptions& options
 int64_t PackedMatrix::outputs() const { return impl_->outputs; }
 int64_t PackedMatrix::inputs() const { return impl_->inputs; }
 Dtype PackedMatrix::compute() const { return impl_->compute; }
+bool PackedMatrix::int8() const { return impl_->int8; }
 bool PackedMatrix::has_forward() const { return impl_->has_forward; }
 bool PackedMatrix::has_backward() const { return impl_->has_backward; }
 
 size_t PackedMatrix::bytes() const {
-  return (impl_->plain ? impl_->plain->bytes() : 0) + (impl_->forward ? impl_->forward->bytes() : 0) +
-         (impl_->backward ? impl_->backward->bytes() : 0);
+  return (impl_->plain ? impl_->plain->bytes() : 0) + (impl_->rows ? impl_->rows->bytes() : 0) +
+         (impl_->forward ? impl_->forward->bytes() : 0) + (impl_->backward ? impl_->backward->bytes() : 0);
 }
 
 void PackedMatrix::forward(const ConstMatrix& x, const Matrix& y, const void* bias, bool accumulate) const {
@@ -350,6 +397,7 @@ void PackedMatrix::forward(const ConstMatrix& x, const Matrix& y, const void* bi
   MOLT_CHECK(x.cols == inputs() && y.cols == outputs() && x.rows == y.rows, "gemm: (", x.rows, ", ", x.cols,
              ") times the transpose of (", outputs(), ", ", inputs(), ") into (", y.rows, ", ", y.cols, ")");
   if (x.rows == 0) return;
+  if (impl_->rows) return impl_->rows->forward(x, y, static_cast<const float*>(bias), accumulate, impl_->packed);
   if (compute() != Dtype::kF64) return impl_->forward->run(x, y, bias, accumulate);
   impl_->product_f64(x, y, static_cast<const double*>(bias), true, accumulate);
 }
@@ -359,6 +407,7 @@ void PackedMatrix::backward(const ConstMatrix& dy, const Matrix& dx, bool accumu
   MOLT_CHECK(dy.cols == outputs() && dx.cols == inputs() && dy.rows == dx.rows, "gemm: (", dy.rows, ", ", dy.cols,
              ") times (", outputs(), ", ", inputs(), ") into (", dx.rows, ", ", dx.cols, ")");
   if (dy.rows == 0) return;
+  if (impl_->rows) return impl_->rows->backward(dy, dx, accumulate, impl_->packed);
   if (compute() != Dtype::kF64) return impl_->backward->run(dy, dx, nullptr, accumulate);
   impl_->product_f64(dy, dx, nullptr, false, accumulate);
 }
@@ -380,6 +429,7 @@ const amx::Panels* PackedMatrix::panels(bool forward) const {
 
 std::string PackedMatrix::kernel_name(int64_t rows, bool forward) const {
   if (compute() == Dtype::kF64) return "plain";
+  if (impl_->rows) return str("int8 widened to ", dtype_name(impl_->packed));
   return (forward ? impl_->forward : impl_->backward)->kernel_name(rows);
 }
 

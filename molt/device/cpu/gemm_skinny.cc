@@ -39,6 +39,13 @@ HWY_INLINE hn::Vec<D> load(D d, const bf16* p) {
                      hn::ShiftLeft<16>(hn::PromoteTo(words, hn::LoadU(halves, reinterpret_cast<const uint16_t*>(p)))));
 }
 
+template <class D>
+HWY_INLINE hn::Vec<D> load(D d, const int8_t* p) {
+  const hn::Rebind<int8_t, D> bytes;
+  const hn::RebindToSigned<D> words;
+  return hn::ConvertTo(d, hn::PromoteTo(words, hn::LoadU(bytes, p)));
+}
+
 template <class T>
 struct Tile {  // a product whose types and strides are settled
   int64_t k;
@@ -353,6 +360,7 @@ void run_broadcast(const Broadcast& p) {
 }
 void run_dot(const Dot& p) {
   if (p.dtype == Dtype::kF64) return dot<double, double>(p);
+  if (p.a_dtype == Dtype::kI8) return dot<float, int8_t>(p);
   p.a_dtype == Dtype::kBf16 ? dot<float, bf16>(p) : dot<float, float>(p);
 }
 

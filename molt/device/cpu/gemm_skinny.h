@@ -1,6 +1,6 @@
 // Products in which one dimension is small: kernels that read a large operand once, as it lies in memory. Private to
-// gemm.cc and gemm_packed.cc. Large operands may be bf16 where the rest is f32; everything else has the type of the
-// sums.
+// gemm.cc, gemm_packed.cc and int8_rows.cc. Large operands may be bf16, or 8-bit integers for Dot, where the rest is
+// f32; everything else has the type of the sums.
 #pragma once
 
 #include <cstdint>

@@ -30,6 +30,12 @@ amx::Panels panels_of(const ConstMatrix& m, double factor, bool transposed, int6
   return panels;
 }
 
+/// y = x · panels with what options add; `rows` is x packed as bf16.
+void multiply(const amx::Panels& panels, const ConstMatrix& x, const amx::Rows& rows, const Matrix& y,
+              const amx::RunOptions& options) {
+  panels.format() == amx::Format::kBf16 ? panels.run(rows, y, options) : panels.run(x, y, options);
+}
+
 }  // namespace
 
 struct LowRankProduct::Kept {
@@ -53,7 +59,7 @@ void LowRankProduct::forward(const PackedMatrix& weight, const ConstMatrix& x, c
   panels_of(f.A, 1, true, 0, f.A.rows).run(rows, u.view);
   const amx::Rows more_rows = amx::Rows::pack(u.view);
   const amx::Panels more = panels_of(f.B, f.scale, true, f.begin, weight.outputs());
-  weight.panels(true)->run(rows, y, {.bias = bias, .more_rows = &more_rows, .more_panels = &more});
+  multiply(*weight.panels(true), x, rows, y, {.bias = bias, .more_rows = &more_rows, .more_panels = &more});
   if (keep) kept_.reset(new Kept{rows, std::move(u)});
 }
 
@@ -77,8 +83,8 @@ void LowRankProduct::backward(const PackedMatrix& weight, const ConstMatrix& dy,
   if (dx.matrix.data) {
     const amx::Rows more_rows = amx::Rows::pack(du.view);
     const amx::Panels more = panels_of(f.A, 1, false, 0, f.A.rows);
-    weight.panels(false)->run(rows, dx.matrix,
-                              {.accumulate = dx.accumulate, .more_rows = &more_rows, .more_panels = &more});
+    multiply(*weight.panels(false), dy, rows, dx.matrix,
+             {.accumulate = dx.accumulate, .more_rows = &more_rows, .more_panels = &more});
   }
 }
 

@@ -33,13 +33,15 @@ bool softmax_loss_available(const PackedMatrix& weight, bool gradient) {
 namespace molt::amx {
 namespace {
 
-constexpr int64_t kChunk = 16;       // panels of 32 outputs at a time
-constexpr int64_t kGroup = 16;       // blocks of 32 rows at a time
-constexpr int64_t kBlock = 32 * 32;  // sums in a block
-constexpr int64_t kRun = 12;         // tiles along D at a time: weights then stay in the first-level cache
-constexpr int64_t kFew = 8;          // blocks of rows up to which outputs are shared out …
-constexpr int64_t kParts = 8;        // … in as many parts, however many threads there are
-constexpr float kFar = 16;           // how far a logit may outgrow the reference before it is moved
+constexpr int64_t kChunk = 16;  // panels of 32 outputs at a time
+constexpr int64_t kGroup = 16;  // blocks of 32 rows at a time
+constexpr int64_t kRun = 12;    // tiles along D at a time: weights then stay in the first-level cache
+constexpr int64_t kFew = 8;     // blocks of rows up to which outputs are shared out …
+constexpr int64_t kParts = 8;   // … in as many parts, however many threads there are
+constexpr float kFar = 16;      // how far a logit may outgrow the reference before it is moved
+
+/// Cache lines of a panel of weights for each step of bf16.
+int64_t lines_of(const Panels& weights) { return weights.digits() ? 16 : 32; }
 
 /// e^x to about one unit in the last place; 0 far below, NaN stays.
 inline __m512 exponential(__m512 x) {
@@ -50,6 +52,26 @@ inline __m512 exponential(__m512 x) {
   for (const float c : {1.0f / 120, 1.0f / 24, 1.0f / 6, 0.5f, 1.0f, 1.0f})
     p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(c));
   return _mm512_scalef_ps(p, n);
+}
+
+/// The highest bytes of two vectors of words as pairs of bf16.
+inline __m512i wide_pair(__m512i first, __m512i second) {
+  const __m512i low = _mm512_castps_si512(_mm512_cvtepi32_ps(_mm512_srai_epi32(first, 24)));
+  const __m512i high = _mm512_castps_si512(_mm512_cvtepi32_ps(_mm512_srai_epi32(second, 24)));
+  return _mm512_mask_blend_epi16(0xaaaaaaaa, _mm512_srli_epi32(low, 16), high);
+}
+
+/// Tiles of 8-bit integers (64 along K) as twice as many of bf16, without their factors: whole numbers up to 127 are
+/// bf16 numbers.
+inline void widen_tiles(const bf16* tiles, int64_t steps, bf16* out) {
+  for (int64_t s = 0; s < steps; ++s)
+    for (int64_t half = 0; half < 2; ++half, tiles += kTile)
+      for (int64_t i = 0; i < 16; ++i) {
+        const __m512i four = _mm512_load_si512(tiles + i * 32);
+        bf16* to = out + ((s * 2 + i / 8) * 2 + half) * kTile + i % 8 * 64;
+        _mm512_store_si512(to, wide_pair(_mm512_slli_epi32(four, 24), _mm512_slli_epi32(four, 16)));
+        _mm512_store_si512(to + 32, wide_pair(_mm512_slli_epi32(four, 8), four));
+      }
 }
 
 class Share {
@@ -98,12 +120,10 @@ class Share {
     losses_[static_cast<size_t>(t)] =
         std::log(total) + static_cast<double>(reference_[at]) - static_cast<double>(label_logit_[at]);
     if (!backward_) return;
-    const int64_t label = labels_[static_cast<size_t>(t)], column = forward_.col_offset(label);
+    const int64_t label = labels_[static_cast<size_t>(t)];
     const float scale = static_cast<float>(1 / total);
     float* to = static_cast<float*>(dx_.data) + t * dx_.ld;
-    for (int64_t d = 0; d < dx_.cols; ++d)
-      to[d] = scale * gradient_row(mine, d / 32)[d % 32] -
-              static_cast<float>(forward_.data()[Panels::row_offset(d) + column]);
+    for (int64_t d = 0; d < dx_.cols; ++d) to[d] = scale * gradient_row(mine, d / 32)[d % 32] - forward_.at(d, label);
   }
 
  private:
@@ -120,6 +140,9 @@ class Share {
     exps_ = reinterpret_cast<bf16*>(logits_ + sums);
     memory_ = Block::allocate(Device::kCpu, static_cast<size_t>((end - begin) * dx_panels_ * kBlock) * 4);
     gradient_ = static_cast<float*>(memory_->data());
+    const int64_t most = std::max(forward_.steps(), kChunk);
+    if (forward_.digits() || (backward_ && backward_->digits()))
+      wide_ = Block::allocate(Device::kCpu, static_cast<size_t>(most * 4 * kTile) * sizeof(bf16));
     reference_.assign(static_cast<size_t>(rows), -std::numeric_limits<float>::infinity());
     label_logit_.assign(static_cast<size_t>(rows), 0);
     total_.assign(static_cast<size_t>(rows), 0);
@@ -137,6 +160,15 @@ class Share {
     _tile_release();
   }
 
+  /// `steps` steps of one panel of weights from `first` on, as bf16.
+  const bf16* panel_tiles(const Panels& weights, int64_t panel, int64_t first, int64_t steps) const {
+    const bf16* tiles = weights.data() + panel * weights.steps() * 2 * kTile;
+    if (weights.digits() == 0) return tiles + first * 2 * kTile;
+    bf16* const wide = static_cast<bf16*>(wide_->data());
+    widen_tiles(tiles + first / 2 * 2 * kTile, (steps + 1) / 2, wide);
+    return wide;
+  }
+
   template <int kRows>
   void logits_block(const bf16* rows, const bf16* weights, int64_t steps, bool fresh, float* to, const char*& next,
                     int64_t lines) {
@@ -147,11 +179,11 @@ class Share {
 
   /// The logits of some panels for a group of blocks of rows, block by block.
   void logits(int64_t p0, int64_t count, int64_t r0, int64_t r1) {
-    const int64_t steps = forward_.steps();
+    const int64_t steps = x_.steps();
     for (int64_t p = 0; p < count; ++p) {
-      const bf16* weights = forward_.data() + (p0 + p) * steps * 2 * kTile;
-      const char* next = reinterpret_cast<const char*>(weights + steps * 2 * kTile);
-      const int64_t lines = (p0 + p + 1) * 32 < forward_.n() ? 32 / (r1 - r0) : 0;
+      const bf16* weights = panel_tiles(forward_, p0 + p, 0, steps);
+      const char* next = reinterpret_cast<const char*>(forward_.data() + (p0 + p + 1) * forward_.steps() * 2 * kTile);
+      const int64_t lines = (p0 + p + 1) * 32 < forward_.n() ? lines_of(forward_) / (r1 - r0) : 0;
       for (int64_t part = 0; part < x_.parts(); ++part) {
         const int64_t base = x_.part_begin(part), end = x_.part_begin(part + 1);
         for (int64_t step = base; step < end; step += kRun) {
@@ -178,9 +210,16 @@ class Share {
     // The last panel may end early: what is beyond counts as minus infinity.
     const int64_t rest = forward_.n() - (p0 + count - 1) * 32;
     const uint32_t mask = rest >= 32 ? ~uint32_t{0} : (uint32_t{1} << rest) - 1;
+    const float* const factors = forward_.column_scales() ? forward_.column_scales() + p0 * 32 : nullptr;
+    const float* const back = backward_ && backward_->row_scales() ? backward_->row_scales() + p0 * 32 : nullptr;
     for (int64_t i = 0; i < live; ++i) {
       const auto t = static_cast<size_t>((r - first_) * 32 + i);
-      const float* from = logits_ + slot * kChunk * kBlock + i * 32;
+      float* const from = logits_ + slot * kChunk * kBlock + i * 32;
+      if (factors)
+        for (int64_t p = 0; p < count; ++p)
+          for (int64_t h = 0; h < 32; h += 16)
+            _mm512_store_ps(from + p * kBlock + h, _mm512_mul_ps(_mm512_load_ps(from + p * kBlock + h),
+                                                                 _mm512_loadu_ps(factors + p * 32 + h)));
       const int64_t label = labels_[static_cast<size_t>(r * 32 + i)] - p0 * 32;
       if (label >= 0 && label < count * 32) label_logit_[t] = from[label / 32 * kBlock + label % 32];
       const __m512 lowest = _mm512_set1_ps(-std::numeric_limits<float>::infinity());
@@ -200,6 +239,11 @@ class Share {
         __m512 b = exponential(_mm512_sub_ps(_mm512_load_ps(from + p * kBlock + 16), m));
         if (p + 1 == count) a = _mm512_maskz_mov_ps(low_mask, a), b = _mm512_maskz_mov_ps(high_mask, b);
         sum = _mm512_add_ps(sum, _mm512_add_ps(a, b));
+        if (back) {
+          const __mmask16 live_a = p + 1 == count ? low_mask : 0xffff, live_b = p + 1 == count ? high_mask : 0xffff;
+          a = _mm512_mul_ps(a, _mm512_maskz_loadu_ps(live_a, back + p * 32));
+          b = _mm512_mul_ps(b, _mm512_maskz_loadu_ps(live_b, back + p * 32 + 16));
+        }
         _mm512_store_si512(out + (p * tiles + i / 16) * kTile + i % 16 * 32, narrow(a, b));
       }
       total_[t] += static_cast<double>(_mm512_reduce_add_ps(sum));
@@ -228,11 +272,12 @@ class Share {
 
   /// g += exps · W.
   void multiply_back(int64_t p0, int64_t count, int64_t r0, int64_t r1) {
-    const int64_t panel = backward_->steps() * 2 * kTile;
+    const int64_t first = backward_->digits() ? p0 / 2 : p0;  // of the steps of a panel
     for (int64_t q = 0; q < dx_panels_; ++q) {
-      const bf16* weights = backward_->data() + q * panel + p0 * 2 * kTile;
-      const char* next = reinterpret_cast<const char*>(weights + panel);
-      const int64_t lines = q + 1 < dx_panels_ ? 32 / (r1 - r0) : 0;
+      const bf16* weights = panel_tiles(*backward_, q, p0, count);
+      const char* next =
+          reinterpret_cast<const char*>(backward_->data() + ((q + 1) * backward_->steps() + first) * 2 * kTile);
+      const int64_t lines = q + 1 < dx_panels_ ? lines_of(*backward_) / (r1 - r0) : 0;
       for (int64_t r = r0; r < r1; ++r) {
         float* g = gradient_ + ((r - first_) * dx_panels_ + q) * kBlock;
         const bf16* rows = exps_ + (r - r0) * kChunk * kBlock;
@@ -256,6 +301,7 @@ class Share {
   std::vector<double>& losses_;
   int64_t first_ = 0, dx_panels_ = 0;
   std::shared_ptr<Block> memory_;                  // of the gradient, which outlives the walk
+  std::shared_ptr<Block> wide_;                    // some weights of 8 bits as bf16
   float *logits_ = nullptr, *gradient_ = nullptr;  // by block of rows and panel
   bf16* exps_ = nullptr;                           // by block of rows, packed as the left factor
   std::vector<float> reference_, label_logit_;

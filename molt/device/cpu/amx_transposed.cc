@@ -1,0 +1,97 @@
+// xᵀ u for few columns u: the gradients of low-rank factors, from activations that are packed already.
+#include <algorithm>
+
+#include "molt/device/cpu/amx_gemm.h"
+#include "molt/device/cpu/parallel.h"
+
+#include <hwy/detect_compiler_arch.h>
+
+#if HWY_ARCH_X86
+
+#include <immintrin.h>
+
+#include "molt/device/cpu/amx_begin-inl.h"
+#include "molt/device/cpu/amx_tiles-inl.h"
+
+namespace molt::amx {
+namespace {
+
+/// Column groups [begin, end) of 32 of xᵀ u, for 16 columns of u, whose tiles (16 x 32 tokens) lie in `u`. Pairs of
+/// tokens of x are interleaved on the way; that leaves columns in an order of their own, which `put` undoes.
+template <class Put>
+void transposed_groups(const Rows& x, const bf16* u, int64_t part, int64_t begin, int64_t end, Put&& put) {
+  alignas(64) bf16 pairs[2 * kTile];
+  alignas(64) float sums[2 * 256];
+  configure_tiles();
+  for (int64_t s = begin; s < end; ++s) {
+    _tile_zero(0);
+    _tile_zero(1);
+    for (int64_t block = 0; block < x.row_blocks(); ++block) {
+      const int64_t tiles = x.tiles(block);
+      const bf16* from = x.at(part, block) + s * tiles * kTile;
+      for (int64_t i = 0; i < tiles * 8; ++i) {
+        const __m512i even = _mm512_load_si512(from + i * 64), odd = _mm512_load_si512(from + i * 64 + 32);
+        _mm512_store_si512(pairs + i * 32, _mm512_unpacklo_epi16(even, odd));
+        _mm512_store_si512(pairs + kTile + i * 32, _mm512_unpackhi_epi16(even, odd));
+      }
+      for (int64_t i = tiles * 8; i < 16; ++i) {
+        _mm512_store_si512(pairs + i * 32, _mm512_setzero_si512());
+        _mm512_store_si512(pairs + kTile + i * 32, _mm512_setzero_si512());
+      }
+      _tile_loadd(4, u + block * kTile, 64);
+      _tile_loadd(6, pairs, 64);
+      _tile_loadd(7, pairs + kTile, 64);
+      _tile_dpbf16ps(0, 4, 6);
+      _tile_dpbf16ps(1, 4, 7);
+    }
+    _tile_stored(0, sums, 64);
+    _tile_stored(1, sums + 256, 64);
+    put(s, sums);
+  }
+  _tile_release();
+}
+
+}  // namespace
+
+void multiply_transposed(const Rows& x, const ConstMatrix& u, double alpha, bool turned, const Matrix& out,
+                         bool accumulate) {
+  const int64_t blocks = x.row_blocks(), rank = u.cols;
+  const auto tiles = Block::allocate(Device::kCpu, static_cast<size_t>(blocks * kTile) * sizeof(bf16));
+  bf16* const to = static_cast<bf16*>(tiles->data());
+  const float* const from = static_cast<const float*>(u.data);
+  float* const c = static_cast<float*>(out.data);
+  const float scale = static_cast<float>(alpha);
+  for (int64_t r0 = 0; r0 < rank; r0 += 16) {
+    const int64_t live = std::min<int64_t>(16, rank - r0);
+    std::fill_n(to, blocks * kTile, bf16());
+    for (int64_t t = 0; t < x.rows(); ++t)
+      for (int64_t r = 0; r < live; ++r) to[t / 32 * kTile + r * 32 + t % 32] = bf16(from[t * u.ld + r0 + r]);
+    for (int64_t part = 0; part < x.parts(); ++part) {
+      const int64_t first = x.part_begin(part), count = x.part_begin(part + 1) - first;
+      parallel_ranges(count, 1024 / (blocks * 16) + 1, [&](int64_t begin, int64_t end) {
+        transposed_groups(x, to, part, begin, end, [&](int64_t s, const float* sums) {
+          const int64_t n0 = (first + s) * 32, width = std::min<int64_t>(32, x.k() - n0);
+          for (int64_t j = 0; j < width; ++j) {
+            const float* sum = sums + j % 8 / 4 * 256 + j / 8 * 4 + j % 4;
+            for (int64_t r = 0; r < live; ++r) {
+              float& value = turned ? c[(r0 + r) * out.ld + n0 + j] : c[(n0 + j) * out.ld + r0 + r];
+              value = scale * sum[r * 16] + (accumulate ? value : 0.0f);
+            }
+          }
+        });
+      });
+    }
+  }
+}
+
+}  // namespace molt::amx
+
+#include "molt/device/cpu/amx_end-inl.h"
+
+#else
+
+namespace molt::amx {
+void multiply_transposed(const Rows&, const ConstMatrix&, double, bool, const Matrix&, bool) {}
+}  // namespace molt::amx
+
+#endif
