@@ -1,8 +1,9 @@
 // A whole training step at the shape of a real model, with random weights made in memory: tokens per second, peak
 // memory, where the time goes, and how fast the same parts run alone in the same process.
-//   train_bench [--shape mamba-130m] [--precision bf16|f32] [--threads 2] [--steps 5]
+//   train_bench [--shape mamba-130m] [--precision bf16|f32|int8|int8-int8] [--threads 2] [--steps 5]
 //               [--method lora|lora-out-x|sdt|full|prompt|decode|'{ia3: {}}'] [--recompute]
 //               [--segment 512] [--batch 1] [--labelled 1.0] [--span 0] [--keep 0] [--no-ceilings] [--json]
+// int8 is a base in 8 bits whose products have operands of 16, int8-int8 one whose products have 8.
 // With --steps 0 the first step is what is measured, with all that stands before it: for steps that take minutes.
 // prompt reads --batch segments and computes the logits of their last tokens; decode continues each by one token a
 // step; a map is taken as a recipe's method. Rates are given twice: by wall time, and by processor time over threads,
@@ -140,16 +141,19 @@ std::vector<std::unique_ptr<nn::Method>> methods_of(const Options& o) {
   return methods;
 }
 
+nn::Precision precision_of(const std::string& word) {
+  if (word == "f32") return {Dtype::kF32, Dtype::kF32};
+  if (word == "bf16") return {Dtype::kBf16, Dtype::kBf16};
+  if (word == "int8") return {Dtype::kI8, Dtype::kBf16};
+  if (word == "int8-int8") return {Dtype::kI8, Dtype::kI8};
+  usage_error("--precision: f32, bf16, int8 or int8-int8, got ", word);
+}
+
 /// One model under one method, and its training step.
 class Run {
  public:
   explicit Run(const Options& o)
-      : o_(o),
-        precision_(o.precision == "bf16" ? nn::Precision{Dtype::kBf16, Dtype::kBf16}
-                                         : nn::Precision{Dtype::kF32, Dtype::kF32}),
-        model(plan_of(o.shape), precision_),
-        methods_(methods_of(o)) {
-    if (o.precision != "bf16" && o.precision != "f32") usage_error("--precision: bf16 or f32, got ", o.precision);
+      : o_(o), precision_(precision_of(o.precision)), model(plan_of(o.shape), precision_), methods_(methods_of(o)) {
     for (const auto& m : methods_) m->declare(model.sites(), model.parameters());
     for (nn::Parameter& p : model.parameters()) p.set(weights_for(p), precision_, !methods_.empty());
     for (const auto& m : methods_) m->attach(model.sites());
@@ -301,7 +305,7 @@ Json ceilings(Run& run, const Options& o) {
   const nn::MambaConfig& m = plan.layers[0].mixer;
   const int64_t T = run.tokens(), E = m.d_inner, N = m.d_state;
   const double layers = static_cast<double>(plan.layers.size());
-  const Dtype operand = o.precision == "bf16" ? Dtype::kBf16 : Dtype::kF32;
+  const Dtype operand = o.precision == "f32" ? Dtype::kF32 : Dtype::kBf16;
   Json out = Json::object();
 
   double forward = 0, backward_ = 0, head = 0;

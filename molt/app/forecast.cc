@@ -80,9 +80,10 @@ int64_t measure_evaluation(Probe& probe, const data::Source& judged) {
 
 /// Whether the checkpoint's table is read where it is in the file.
 bool stays_mapped(const models::LoadedModel& base, const nn::Parameter& p) {
-  if (!p.lookup || p.trained || !base.checkpoint) return false;
+  const nn::Precision& precision = base.model->precision();
+  if (!p.lookup || p.trained || !base.checkpoint || (p.product && precision.packed_lookup())) return false;
   const std::string name = models::stored_name(base, p.path);
-  return !name.empty() && base.checkpoint->info(name).dtype->dtype == base.model->precision().base;
+  return !name.empty() && base.checkpoint->info(name).dtype->dtype == precision.lookup();
 }
 
 }  // namespace
@@ -120,7 +121,7 @@ MemoryPlan forecast_memory(Probe& probe, const ForecastInputs& in, bool recomput
   for (const nn::Parameter& p : model.parameters()) {
     plan.weights += probe.weight_bytes(p);
     if (!stays_mapped(in.base, p)) continue;
-    const int64_t table = shape_numel(p.shape) * static_cast<int64_t>(dtype_size(model.precision().base));
+    const int64_t table = shape_numel(p.shape) * static_cast<int64_t>(dtype_size(model.precision().lookup()));
     plan.mapped += table;
     plan.weights -= table;
   }

@@ -39,7 +39,7 @@ struct Outline {
       // One that reads matrices when it is attached gets some.
       for (nn::Parameter& p : loaded.model->parameters()) {
         if (!p.product && !p.lookup) continue;
-        Tensor any = Tensor::empty(p.shape, precision.base);
+        Tensor any = Tensor::empty(p.shape, precision.lookup());
         any.fill(0.01);
         p.set(any, precision, true);
       }
@@ -339,8 +339,8 @@ OrderedJson plan_json(const RunPlan& plan) {
   json["model"] = plan.model;
   json["layers"] = plan.layers;
   json["d_model"] = plan.d_model;
-  json["base_dtype"] = dtype_name(plan.precision.base);
-  json["compute"] = dtype_name(plan.precision.compute);
+  json["base_dtype"] = dtype_word(plan.precision.base);
+  json["compute"] = dtype_word(plan.precision.compute);
   json["trainable_parameters"] = plan.trainable;
   json["total_parameters"] = plan.total;
   json["methods"] = OrderedJson::array();

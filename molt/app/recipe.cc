@@ -13,17 +13,22 @@ namespace {
 Dtype dtype_from(const std::string& option, const std::string& word) {
   if (word == "f32") return Dtype::kF32;
   if (word == "bf16") return Dtype::kBf16;
+  if (word == "int8") return Dtype::kI8;
   if (word == "f64") return Dtype::kF64;
-  usage_error(option, ": expected auto, f32 or bf16, found '", word, "'");
+  usage_error(option, ": expected auto, f32, bf16 or int8, found '", word, "'");
 }
 
 }  // namespace
+
+const char* dtype_word(Dtype dtype) { return dtype == Dtype::kI8 ? "int8" : dtype_name(dtype); }
 
 nn::Precision precision_from(const std::string& base, const std::string& compute) {
   const Dtype best = bf16_supported() ? Dtype::kBf16 : Dtype::kF32;
   nn::Precision precision;
   precision.compute = compute == "auto" ? best : dtype_from("compute", compute);
   precision.base = base == "auto" ? precision.compute : dtype_from("base_dtype", base);
+  if (precision.compute == Dtype::kI8 && precision.base != Dtype::kI8)
+    usage_error("compute: int8 multiplies a base that is kept in 8 bits; set base_dtype to int8 too");
   return precision;
 }
 

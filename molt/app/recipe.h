@@ -80,8 +80,10 @@ struct Recipe {
     v.field("tokenizer", tokenizer, "directory or file of a tokenizer.json (default: the model's directory)");
     v.field("output_dir", output_dir, "run directory (default: runs/NAME-OF-RECIPE)");
     v.field("seed", seed, "same seed, same bits");
-    v.field("base_dtype", base_dtype, "frozen weights: auto | f32 | bf16");
-    v.field("compute", compute, "operands of products: auto (bf16 where the processor has it) | f32 | bf16");
+    v.field("base_dtype", base_dtype,
+            "frozen weights: auto | f32 | bf16 | int8 (matrices in 8 bits, a factor per row)");
+    v.field("compute", compute,
+            "operands of products: auto (bf16 where the processor has it) | f32 | bf16 | int8 (beside an int8 base)");
     v.field("save_dtype", save_dtype, "a model that trained whole is written as: auto (the base's) | f32 | bf16");
     v.field("threads", threads, "0: every core this process may use");
     v.field("max_memory", max_memory,
@@ -110,5 +112,8 @@ std::vector<MethodEntry> read_methods(const YamlNode& node);
 
 /// The word of a recipe ("auto", "f32", "bf16") as dtypes. Throws UsageError.
 nn::Precision precision_from(const std::string& base, const std::string& compute);
+
+/// The word of a recipe for a type of weights or operands: f32, bf16, int8, f64.
+const char* dtype_word(Dtype dtype);
 
 }  // namespace molt::app

@@ -12,8 +12,10 @@ void refuse_empty_adapter(CLI::Option& option) {
 
 void add_machine_options(CLI::App& verb, app::Workspace::Options& options) {
   verb.add_option("--tokenizer", options.tokenizer, "directory or file of a tokenizer.json (default: the model's)");
-  verb.add_option("--base-dtype", options.base_dtype, "frozen weights: auto | f32 | bf16")->capture_default_str();
-  verb.add_option("--compute", options.compute, "operands of products: auto | f32 | bf16")->capture_default_str();
+  verb.add_option("--base-dtype", options.base_dtype, "frozen weights: auto | f32 | bf16 | int8")
+      ->capture_default_str();
+  verb.add_option("--compute", options.compute, "operands of products: auto | f32 | bf16 | int8")
+      ->capture_default_str();
   verb.add_option("--threads", options.threads, "0: every core this process may use")->capture_default_str();
 }
 

@@ -41,7 +41,7 @@ void print_run(const app::RunPlan& plan) {
   };
   table.row({"model", plan.model});
   table.row({"", str(plan.layers, " layers of width ", plan.d_model, ", vocabulary ", plan.vocabulary, "; weights in ",
-                     dtype_name(plan.precision.base), ", products in ", dtype_name(plan.precision.compute))});
+                     app::dtype_word(plan.precision.base), ", products in ", app::dtype_word(plan.precision.compute))});
   const std::string head = table.text();
   std::fwrite(head.data(), 1, head.size(), stdout);
   std::printf("\n");

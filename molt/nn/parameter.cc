@@ -17,18 +17,16 @@ void Parameter::set(const Tensor& source, const Precision& precision, bool dx) {
     repack();
     return;
   }
-  if (lookup && product && precision.base == precision.compute) {
-    var = {};  // rows are read from the packed copy, which holds the same numbers
+  const Dtype kept = precision.lookup();
+  if (lookup && product && precision.packed_lookup()) {
+    var = {};
   } else if (lookup) {
     // Rows are read in place when the file already holds them in the dtype asked for.
-    var = Var(values.dtype() == precision.base ? values : values.to(precision.base));
+    var = Var(values.dtype() == kept ? values : values.to(kept));
   } else if (!product) {
     var = Var(values.to(wide));
   }
-  if (product) {
-    const Tensor stored = precision.base == values.dtype() ? values : values.to(precision.base);
-    pack(stored);
-  }
+  if (product) pack(precision.base == Dtype::kI8 || kept == values.dtype() ? values : values.to(kept));
 }
 
 void Parameter::repack() {
@@ -41,8 +39,10 @@ void Parameter::repack() {
 }
 
 void Parameter::pack(const Tensor& values) {
-  packed = std::make_shared<PackedMatrix>(matrix_view(values),
-                                          PackOptions{.compute = precision_.compute, .forward = true, .backward = dx_});
+  PackOptions options{.compute = precision_.compute, .backward = dx_};
+  options.int8 = precision_.base == Dtype::kI8 && !trained;
+  if (trained && options.compute == Dtype::kI8) options.compute = Dtype::kBf16;
+  packed = std::make_shared<PackedMatrix>(matrix_view(values), options);
 }
 
 }  // namespace molt::nn

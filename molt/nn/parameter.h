@@ -14,10 +14,18 @@ namespace molt::nn {
 
 /// How weights are kept and products are computed.
 struct Precision {
-  Dtype base = Dtype::kF32;     ///< frozen weights: f32 or bf16 (f64 for checks)
-  Dtype compute = Dtype::kF32;  ///< operands of products: f32 or bf16 (f64 for checks)
+  /// Frozen weights: f32, bf16, or i8 (matrices in 8 bits with a factor per row, everything else in bf16); f64 for
+  /// checks.
+  Dtype base = Dtype::kF32;
+  /// Operands of products: f32, bf16, or i8 where the base is (matrices that train are then multiplied in bf16); f64
+  /// for checks.
+  Dtype compute = Dtype::kF32;
   /// Residual stream, norms, scan, loss, trainables: f32 (f64 for checks).
   Dtype activation() const { return compute == Dtype::kF64 ? Dtype::kF64 : Dtype::kF32; }
+  /// What frozen tensors are kept in that stand in no product.
+  Dtype lookup() const { return base == Dtype::kI8 ? Dtype::kBf16 : base; }
+  /// Whether rows of a table can be read from its packed copy, which then holds the same numbers.
+  bool packed_lookup() const { return base == compute || base == Dtype::kI8; }
 };
 
 struct Parameter {

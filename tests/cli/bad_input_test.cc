@@ -44,6 +44,7 @@ const std::vector<BadInputKind>& bad_inputs() {
            {"TargetMatchesNothing", "", "train @/good.yaml method.lora.target_modules=[inproj]", "in_proj"},
            {"UnknownSlice", "", "train @/good.yaml method.lora.target_modules=[x_proj:Q]", "x_proj:"},
            {"ComputeUnknown", "", "train @/good.yaml compute=fp8", "bf16"},
+           {"ComputeInt8OnAnotherBase", "", "train @/good.yaml compute=int8 base_dtype=bf16", "base_dtype"},
            {"SaveDtypeUnknown", "", "train @/good.yaml save_dtype=f64", "save_dtype"},
            {"NegativeThreads", "", "train @/good.yaml threads=-1", "threads"},
            {"NegativeLearningRate", "", "train @/good.yaml learning_rate=-1", "learning_rate"},
