@@ -39,11 +39,12 @@ double fastest(double seconds, const F& f) {
 
 }  // namespace
 
-ProductRate product_rate(int64_t rows, int64_t outputs, int64_t inputs, Dtype compute, double seconds) {
+ProductRate product_rate(int64_t rows, int64_t outputs, int64_t inputs, PackOptions kept, double seconds) {
+  kept.rows_hint = rows;
   const std::vector<float> w = noise(outputs * inputs, "w"), x = noise(rows * inputs, "x"),
                            dy = noise(rows * outputs, "y");
   std::vector<float> y(dy.size()), dx(x.size());
-  const PackedMatrix packed(matrix_of(w.data(), outputs, inputs), {.compute = compute, .rows_hint = rows});
+  const PackedMatrix packed(matrix_of(w.data(), outputs, inputs), kept);
   const double flops = 2.0 * static_cast<double>(rows) * static_cast<double>(outputs) * static_cast<double>(inputs);
   ProductRate rate;
   rate.forward = flops / fastest(seconds / 2, [&] {
@@ -68,11 +69,12 @@ double memory_bandwidth(double seconds) {
   return 2.0 * kBytes / best;
 }
 
-double product_error(Dtype compute) {
+double product_error(PackOptions kept) {
   constexpr int64_t T = 24, O = 48, I = 40;
+  kept.rows_hint = T;
   const std::vector<float> w = noise(O * I, "w"), x = noise(T * I, "x"), dy = noise(T * O, "y");
   std::vector<float> y(T * O), dx(T * I);
-  const PackedMatrix packed(matrix_of(w.data(), O, I), {.compute = compute, .rows_hint = T});
+  const PackedMatrix packed(matrix_of(w.data(), O, I), kept);
   packed.forward(matrix_of(x.data(), T, I), matrix_of(y.data(), T, O));
   packed.backward(matrix_of(dy.data(), T, O), matrix_of(dx.data(), T, I));
   double largest = 0, error = 0;

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "molt/app/probe.h"
+#include "molt/device/gemm.h"
 
 namespace molt::app {
 
@@ -14,15 +15,15 @@ struct ProductRate {
   double forward = 0;
   double backward = 0;  ///< towards the input
 };
-/// The best of what `seconds` allow. `compute`: type of the operands.
-ProductRate product_rate(int64_t rows, int64_t outputs, int64_t inputs, Dtype compute, double seconds);
+/// The best of what `seconds` allow. `kept`: how the weight is kept and multiplied.
+ProductRate product_rate(int64_t rows, int64_t outputs, int64_t inputs, PackOptions kept, double seconds);
 
 /// Bytes per second that all threads together read and write while copying; the best of what `seconds` allow.
 double memory_bandwidth(double seconds);
 
 /// Largest difference between a small product with a packed weight and the same in f64, over the largest result: a
-/// self-check of the processor's kernels. Rounding to bf16 alone gives up to about 0.01.
-double product_error(Dtype compute);
+/// self-check of the processor's kernels. Rounding to bf16 or 8 bits alone gives up to about 0.01.
+double product_error(PackOptions kept);
 
 /// Seconds that the parts of a training step take, on all threads.
 struct StepRates {

@@ -47,13 +47,15 @@ Finding products() {
 }
 
 Finding self_check() {
-  // Of one product's largest result: f32 rounds at 6e-8, bf16 operands at 4e-3, each over 48 terms at most.
-  const double f32 = product_error(Dtype::kF32), bf16 = product_error(Dtype::kBf16);
-  Finding f{
-      "self-check", Health::kOk,
-      str("products are off by ", format_significant(f32, 2), " in f32, ", format_significant(bf16, 2), " in bf16"),
-      ""};
-  if (!(f32 < 1e-5) || !(bf16 < 2e-2)) {
+  // Of one product's largest result: f32 rounds at 6e-8, bf16 operands at 4e-3, 8 bits at 4e-3 of a row's largest
+  // number, each over 48 terms at most.
+  const double f32 = product_error({.compute = Dtype::kF32}), bf16 = product_error({.compute = Dtype::kBf16}),
+               int8 = product_error({.compute = Dtype::kI8, .int8 = true});
+  Finding f{"self-check", Health::kOk,
+            str("products are off by ", format_significant(f32, 2), " in f32, ", format_significant(bf16, 2),
+                " in bf16, ", format_significant(int8, 2), " in int8"),
+            ""};
+  if (!(f32 < 1e-5) || !(bf16 < 2e-2) || !(int8 < 3e-2)) {
     f.health = Health::kProblem;
     f.advice = "that is more than rounding: the product kernels are wrong on this processor; please report it";
   }
@@ -154,12 +156,13 @@ Finding output(const std::string& directory) {
 Finding product_speed(double seconds) {
   // in_proj of a 130 M model.
   constexpr int64_t T = 512, O = 3072, I = 768;
-  auto text = [&](Dtype dtype) {
-    const ProductRate rate = product_rate(T, O, I, dtype, seconds / 2);
+  auto text = [&](const PackOptions& kept) {
+    const ProductRate rate = product_rate(T, O, I, kept, seconds / 3);
     return str(format_si(rate.forward, "FLOP/s"), " forward, ", format_si(rate.backward, "FLOP/s"), " backward");
   };
-  std::string found = "f32 " + text(Dtype::kF32);
-  if (bf16_supported()) found += "; bf16 " + text(Dtype::kBf16);
+  std::string found = "f32 " + text({.compute = Dtype::kF32});
+  if (bf16_supported()) found += "; bf16 " + text({.compute = Dtype::kBf16});
+  if (cpu_info().amx) found += "; int8 " + text({.compute = Dtype::kI8, .int8 = true});
   return {"product speed", Health::kOk, found, ""};
 }
 
