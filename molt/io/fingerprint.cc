@@ -107,6 +107,7 @@ std::string base_fingerprint(const Checkpoint& checkpoint) {
     uint64_t content;
     if (info.dtype->dtype) {
       content = tensor_fingerprint(checkpoint.tensor(name));
+      checkpoint.release();  // a system may map far more around a few bytes than was read
     } else {
       Fnv1a heading;
       add_heading(heading, *info.dtype, info.shape);
