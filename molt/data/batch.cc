@@ -25,7 +25,7 @@ BatchStream::BatchStream(std::shared_ptr<const Source> source, BatchOptions opti
       const int64_t rows = rows_of(i);
       if (rows > options_.tokens_per_batch)
         usage_error(source_->where(i), ": the example takes ", rows, " tokens, more than tokens_per_batch (",
-                    options_.tokens_per_batch, "); raise it, or set data.max_length and data.on_long");
+                    options_.tokens_per_batch, "); raise it, or ", source_->shorten());
     }
   }
   seek({0, 0});

@@ -45,6 +45,8 @@ class Source {
   virtual int64_t segments(int64_t) const { return 1; }
   /// The place a sample comes from, for messages.
   virtual std::string where(int64_t i) const = 0;
+  /// What a user may do where samples are too long.
+  virtual std::string shorten() const { return "set data.max_length and data.on_long"; }
   /// A hash of everything that decides what the samples are.
   virtual uint64_t fingerprint() const = 0;
 };

@@ -39,8 +39,14 @@ std::vector<Example> split_off(std::vector<Example>& train, double share, uint64
 Data load_text(const DataConfig& config, const Encoder& encoder, const LoadOptions& options) {
   if (config.limit)
     usage_error("data.limit: counts examples, and plain text has none; use fewer steps or a shorter file");
+  // A slip in a later file's name would come after minutes spent on an earlier file.
+  for (const auto* paths : {&config.train, &config.validation, &config.test})
+    for (const auto& path : *paths) check_text_file(path);
+  std::function<void()> meanwhile = options.meanwhile;
   auto tokens = [&](const std::vector<std::string>& paths) {
-    return TokenCache(paths, encoder, config.cache_dir, options.progress, options.threads).wait();
+    TokenCache cache(paths, encoder, config.cache_dir, options.progress, options.threads);
+    if (!cache.ready() && meanwhile) std::exchange(meanwhile, nullptr)();
+    return cache.wait();
   };
   auto windows = [&](const std::shared_ptr<const TokenFile>& file, int64_t begin, int64_t end) {
     return std::make_shared<WindowSet>(

@@ -17,6 +17,9 @@ struct LoadOptions {
   int threads = 1;
   /// For text files: how far tokenising is, called from a background thread.
   std::function<void(const TokenProgress&)> progress;
+  /// Called once while text files are being tokenised in the background, unless all of them are kept already: what can
+  /// be done without data. What it throws is passed on.
+  std::function<void()> meanwhile;
 };
 
 /// What a config describes. A part the config does not name is null or empty.

@@ -29,6 +29,13 @@ bool is_end_of_document(const std::string& line) {
          line.find_first_not_of(" \t\r", begin + kEndOfDocument.size()) == std::string::npos;
 }
 
+struct stat stat_of(const std::string& path) {
+  struct stat info {};
+  if (::stat(path.c_str(), &info) != 0) usage_error(path, ": cannot be read: ", std::strerror(errno));
+  if (S_ISDIR(info.st_mode)) usage_error(path, ": expected a text file, found a directory");
+  return info;
+}
+
 std::string hex(uint64_t value) {
   std::ostringstream out;
   out << std::hex << std::setw(16) << std::setfill('0') << value;
@@ -36,6 +43,8 @@ std::string hex(uint64_t value) {
 }
 
 }  // namespace
+
+void check_text_file(const std::string& path) { stat_of(path); }
 
 DocumentReader::DocumentReader(std::vector<std::string> paths, size_t piece_bytes)
     : paths_(std::move(paths)), piece_bytes_(piece_bytes) {}
@@ -99,9 +108,7 @@ TokenCache::TokenCache(const std::vector<std::string>& paths, Encoder encoder, c
            << encoder_.vocab_size << '\n';
   int64_t bytes_total = 0;
   for (const auto& path : paths) {
-    struct stat info {};
-    if (::stat(path.c_str(), &info) != 0) usage_error(path, ": cannot be read: ", std::strerror(errno));
-    if (S_ISDIR(info.st_mode)) usage_error(path, ": expected a text file, found a directory");
+    const struct stat info = stat_of(path);
     identity << std::filesystem::absolute(path).lexically_normal().string() << '\n'
              << info.st_size << '\n'
              << info.st_mtim.tv_sec << '.' << info.st_mtim.tv_nsec << '\n';

@@ -41,6 +41,9 @@ class DocumentReader {
   int64_t before_ = 0;  // bytes of the files before this one
 };
 
+/// Throws UsageError where there is no such file, or a directory.
+void check_text_file(const std::string& path);
+
 struct TokenProgress {
   int64_t bytes_done = 0, bytes_total = 0, tokens = 0;
 };

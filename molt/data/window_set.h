@@ -27,6 +27,7 @@ class WindowSet final : public Source {
   int64_t segments(int64_t i) const override;
   void append(int64_t i, int64_t reserve, Batch& batch) const override;
   std::string where(int64_t i) const override;
+  std::string shorten() const override { return "lower data.segment_length"; }
   uint64_t fingerprint() const override;
 
  private:

@@ -1,8 +1,10 @@
 // Whole configs: splits, limits, mixes of files, and what makes no sense.
 #include "molt/data/load.h"
 
+#include <future>
 #include <map>
 #include <set>
+#include <stdexcept>
 
 #include "tests/data/helpers.h"
 
@@ -72,8 +74,43 @@ TEST(Load, PlainTextBecomesWindows) {
   EXPECT_EQ(d.train->rows(9), 99);
   EXPECT_EQ(d.validation->size(), 1);
   EXPECT_EQ(d.validation->rows(0), 100);
+  expect_usage_error([&] { BatchStream(d.train, {.tokens_per_batch = 50}); },
+                     {"100 tokens", "tokens_per_batch (50)", "lower data.segment_length"});
   c.limit = 3;
   expect_usage_error([&] { load_data(c, toy_encoder()); }, {"data.limit"});
+}
+
+TEST(Load, OtherThingsAreDoneWhileTextIsTokenised) {
+  TempDir dir;
+  DataConfig c;
+  c.train = {dir.file("a.txt", "some text")}, c.validation = {dir.file("b.txt", "more text")};
+  c.cache_dir = dir / "cache";
+  Encoder slow = toy_encoder();
+  std::promise<void> done;
+  const std::shared_future<void> until = done.get_future().share();
+  const auto plain = slow.encode;
+  // Tokenising cannot end before the other thing was done.
+  slow.encode = [&, plain, until](std::string_view t) { return until.wait(), plain(t); };
+  int calls = 0;
+  LoadOptions options;
+  options.meanwhile = [&] { ++calls, done.set_value(); };
+  const Data first = load_data(c, slow, options);
+  EXPECT_EQ(calls, 1);
+  const Data kept = load_data(c, slow, options);
+  EXPECT_EQ(calls, 1) << "nothing was tokenised, so there was nothing to wait for";
+  EXPECT_EQ(first.train->size(), kept.train->size());
+}
+
+TEST(Load, EveryTextFileIsThereBeforeOneIsTokenised) {
+  TempDir dir;
+  DataConfig c;
+  c.train = {dir.file("a.txt", "some text")}, c.validation = {dir / "absent.txt"}, c.cache_dir = dir / "cache";
+  Encoder toy = toy_encoder();
+  toy.encode = [](std::string_view) -> std::vector<int32_t> { throw std::logic_error("tokenised"); };
+  expect_usage_error([&] { load_data(c, toy); }, {"absent.txt: cannot be read"});
+  c.validation = {}, c.test = {dir.path()};
+  c.format = "text";
+  expect_usage_error([&] { load_data(c, toy); }, {"expected a text file, found a directory"});
 }
 
 TEST(Load, RefusesConfigsThatMakeNoSense) {
