@@ -10,7 +10,6 @@
 #include "molt/base/error.h"
 #include "molt/base/file.h"
 #include "molt/base/system.h"
-#include "molt/device/cpu_info.h"
 #include "molt/train/progress.h"
 
 namespace molt::app {
@@ -68,6 +67,8 @@ std::vector<Variant> read_variants(const std::string& path, const std::vector<st
     names.push_back(v.name);
     variants.push_back(std::move(v));
   }
+  if (variants.empty())
+    usage_error(root.child("compare").where(), ": expected at least one variant with name and method, found none");
   for (const std::string& name : only) {
     if (std::find(names.begin(), names.end(), name) == names.end())
       usage_error("--only: '", name, "' is no variant of ", path, "; there is ", str(names));
@@ -85,7 +86,7 @@ namespace {
 
 /// Judges the untouched base and leaves a result.json like a run's.
 void judge_plain(const Variant& v, const TrainRunOptions& options) {
-  set_compute_threads(v.recipe.threads > 0 ? static_cast<int>(v.recipe.threads) : usable_cores());
+  use_threads(v.recipe.threads);
   const auto start = std::chrono::steady_clock::now();
   Workspace workspace({.model = v.recipe.model,
                        .tokenizer = v.recipe.tokenizer,

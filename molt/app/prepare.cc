@@ -1,6 +1,7 @@
 #include "molt/app/prepare.h"
 
 #include <algorithm>
+#include <functional>
 #include <utility>
 
 #include "molt/app/adapter.h"
@@ -8,6 +9,7 @@
 #include "molt/app/methods.h"
 #include "molt/app/workspace.h"
 #include "molt/base/error.h"
+#include "molt/base/format.h"
 #include "molt/base/system.h"
 #include "molt/data/encoder.h"
 #include "molt/device/cpu_info.h"
@@ -38,12 +40,15 @@ models::LoadedModel scratch_model(const Recipe& recipe) {
   return loaded;
 }
 
-data::Data load_data(const Recipe& recipe, const data::Encoder& encoder, const PrepareOptions& options) {
+/// `meanwhile`: what may be done while text is tokenised; may be empty.
+data::Data load_data(const Recipe& recipe, const data::Encoder& encoder, const PrepareOptions& options,
+                     const std::function<void()>& meanwhile) {
   train::Progress progress(
       {.sink = options.sink ? options.sink : [](std::string_view) {}, .tty = options.tty, .width = options.width});
   bool tokenising = false;
   data::LoadOptions load_options;
   load_options.threads = compute_threads();
+  load_options.meanwhile = meanwhile;
   load_options.progress = [&](const data::TokenProgress& at) {
     const int64_t mebibyte = 1 << 20, total = (at.bytes_total + mebibyte - 1) / mebibyte;
     if (!std::exchange(tokenising, true)) progress.begin("tokenise (MiB)", total);
@@ -58,7 +63,7 @@ data::Data load_data(const Recipe& recipe, const data::Encoder& encoder, const P
 
 PreparedRun prepare_run(const Recipe& recipe, const PrepareOptions& options) {
   if (recipe.methods.empty()) usage_error("method: is missing; name one, such as {lora: {r: 8}}, sdt or full");
-  set_compute_threads(recipe.threads > 0 ? static_cast<int>(recipe.threads) : usable_cores());
+  use_threads(recipe.threads);
   if (!recipe.data.train.empty()) check_judge(recipe);
   models::LoadedModel base = recipe.scratch_given ? scratch_model(recipe)
                              : options.outline    ? models::open_outline(recipe.model, recipe.precision())
@@ -69,15 +74,33 @@ PreparedRun prepare_run(const Recipe& recipe, const PrepareOptions& options) {
   for (const auto& method : methods) method->declare(model.sites(), model.parameters());
   text::Tokenizer tokenizer = open_tokenizer(recipe.tokenizer, recipe.model, model.plan().vocabulary);
   data::Encoder encoder = data::load_encoder(recipe.tokenizer.empty() ? recipe.model : recipe.tokenizer);
-  data::Data data = load_data(recipe, encoder, options);
+  bool has_weights = false;
+  std::function<void()> meanwhile;
+  if (options.fill_weights && recipe.most_memory() == 0)
+    meanwhile = [&] { fill_weights(recipe, base), has_weights = true; };
+  data::Data data = load_data(recipe, encoder, options, meanwhile);
   if (!data.train) usage_error("data.train: is missing");
   check_judge(recipe, data, encoder);
   auto stream = std::make_unique<data::BatchStream>(
       data.train, data::BatchOptions{.batch_size = recipe.training.batch_size,
                                      .tokens_per_batch = recipe.training.tokens_per_batch,
                                      .seed = static_cast<uint64_t>(recipe.seed)});
-  return {std::move(base),    std::move(methods), std::move(tokenizer),
-          std::move(encoder), std::move(data),    std::move(stream)};
+  return {std::move(base), std::move(methods), std::move(tokenizer), std::move(encoder),
+          std::move(data), std::move(stream),  has_weights};
+}
+
+void fill_weights(const Recipe& recipe, models::LoadedModel& base) {
+  if (recipe.scratch_given) {
+    // Drawing trillions of numbers would take hours before memory is full.
+    const int64_t bytes = base.model->parameter_count() * static_cast<int64_t>(sizeof(float));
+    const int64_t there = memory_limit().bytes;
+    if (there > 0 && bytes > there)
+      usage_error("from_scratch: a model of ", format_count(base.model->parameter_count()), " parameters takes ",
+                  format_bytes(bytes), ", more than this machine has; make it smaller");
+    models::initialise_weights(base, static_cast<uint64_t>(recipe.seed));
+  } else {
+    models::load_weights(base);
+  }
 }
 
 void attach_methods(const std::vector<std::unique_ptr<nn::Method>>& methods, const nn::LanguageModel& model) {

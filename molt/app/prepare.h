@@ -1,5 +1,5 @@
-// From a recipe to all that a run starts from, weights aside. Whatever can be wrong with model, tokenizer, data or
-// methods is found here, before anything is written and before a weight is read.
+// From a recipe to all that a run starts from. Whatever can be wrong with model, tokenizer, data or methods is found
+// here, before anything is written and before a weight is read; only text is tokenised while weights are.
 #pragma once
 
 #include <functional>
@@ -17,22 +17,29 @@ namespace molt::app {
 
 struct PrepareOptions {
   bool outline = false;  ///< a model directory with config.json alone will do
+  /// Weights may be filled while text is tokenised in the background (PreparedRun::has_weights); never where a limit of
+  /// memory is to be checked first.
+  bool fill_weights = false;
   bool tty = false;
   int width = 80;
   std::function<void(std::string_view)> sink = {};  ///< progress of tokenising; may be empty
 };
 
 struct PreparedRun {
-  models::LoadedModel base;                          ///< without weights
+  models::LoadedModel base;                          ///< without weights, unless has_weights
   std::vector<std::unique_ptr<nn::Method>> methods;  ///< declared, not attached
   text::Tokenizer tokenizer;
   data::Encoder encoder;
   data::Data data;
   std::unique_ptr<data::BatchStream> stream;  ///< of data.train
+  bool has_weights = false;
 };
 
 /// Throws UsageError. Sets the number of threads.
 PreparedRun prepare_run(const Recipe& recipe, const PrepareOptions& options);
+
+/// Reads the weights of the base, or draws those of a model from scratch.
+void fill_weights(const Recipe& recipe, models::LoadedModel& base);
 
 /// Attaches methods to the model; what the trainer would refuse is refused here. Throws UsageError.
 void attach_methods(const std::vector<std::unique_ptr<nn::Method>>& methods, const nn::LanguageModel& model);

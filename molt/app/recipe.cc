@@ -5,6 +5,7 @@
 #include "molt/app/methods.h"
 #include "molt/base/error.h"
 #include "molt/base/format.h"
+#include "molt/base/system.h"
 #include "molt/device/cpu_info.h"
 
 namespace molt::app {
@@ -21,6 +22,18 @@ Dtype dtype_from(const std::string& option, const std::string& word) {
 }  // namespace
 
 const char* dtype_word(Dtype dtype) { return dtype == Dtype::kI8 ? "int8" : dtype_name(dtype); }
+
+void check_threads(int64_t threads) {
+  if (threads < 0) usage_error("threads: must not be negative, is ", threads);
+  // OpenMP ends the program where the system refuses it a thread.
+  constexpr int64_t kMost = 1024;
+  if (threads > kMost) usage_error("threads: must be at most ", kMost, ", is ", threads);
+}
+
+void use_threads(int64_t threads) {
+  check_threads(threads);
+  set_compute_threads(threads > 0 ? static_cast<int>(threads) : usable_cores());
+}
 
 nn::Precision precision_from(const std::string& base, const std::string& compute) {
   const Dtype best = bf16_supported() ? Dtype::kBf16 : Dtype::kF32;
@@ -92,7 +105,7 @@ Recipe Recipe::from(YamlNode root, const std::string& name) {
     within("expand", s.expand, 1, 64);
     within("d_conv", s.d_conv, 1, 64);
   }
-  if (recipe.threads < 0) usage_error("threads: must not be negative, is ", recipe.threads);
+  check_threads(recipe.threads);
   const std::string& metric = recipe.evaluation.metric;
   if (metric != "loss" && metric != "exact_match" && metric != "accuracy")
     usage_error("evaluation.metric: expected loss, exact_match or accuracy, found '", metric, "'");

@@ -110,6 +110,12 @@ struct Recipe {
 /// The methods of a `method:` node: a name, a map from name to options, or a list of either.
 std::vector<MethodEntry> read_methods(const YamlNode& node);
 
+/// Throws UsageError for a number of threads that cannot be meant.
+void check_threads(int64_t threads);
+
+/// Lets work be split over so many threads; 0: over every core this process may use. Throws UsageError.
+void use_threads(int64_t threads);
+
 /// The word of a recipe ("auto", "f32", "bf16") as dtypes. Throws UsageError.
 nn::Precision precision_from(const std::string& base, const std::string& compute);
 

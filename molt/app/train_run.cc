@@ -91,7 +91,8 @@ TrainRunResult run_training(const Recipe& recipe, const TrainRunOptions& options
     if (options.sink) options.sink(text + "\n");
   };
   // Everything that can be wrong is found before the run directory is touched.
-  PreparedRun prepared = prepare_run(recipe, {.tty = options.tty, .width = options.width, .sink = options.sink});
+  PreparedRun prepared =
+      prepare_run(recipe, {.fill_weights = true, .tty = options.tty, .width = options.width, .sink = options.sink});
   train::TrainConfig training = recipe.training;
   if (recipe.most_memory() > 0) {
     const MemoryFit fit = fit_memory(recipe, prepared, say);
@@ -102,12 +103,11 @@ TrainRunResult run_training(const Recipe& recipe, const TrainRunOptions& options
   nn::LanguageModel& model = *base.model;
   const auto& methods = prepared.methods;
   const data::Data& data = prepared.data;
-  if (recipe.scratch_given) {
-    models::initialise_weights(base, recipe.seed);
-  } else {
-    models::load_weights(base);
-  }
+  if (!prepared.has_weights) fill_weights(recipe, base);
   attach_methods(methods, model);
+  std::vector<nn::Method*> method_list;
+  for (const auto& method : methods) method_list.push_back(method.get());
+  train::check_run(method_list, training, *prepared.stream);
   trim_memory();  // what loading needed is not what training needs
 
   const std::string run_dir = recipe.output_dir;
@@ -119,9 +119,7 @@ TrainRunResult run_training(const Recipe& recipe, const TrainRunOptions& options
 
   train::Progress progress(
       {.sink = options.sink ? options.sink : [](std::string_view) {}, .tty = options.tty, .width = options.width});
-  std::vector<nn::Method*> method_list;
   for (const auto& method : methods) {
-    method_list.push_back(method.get());
     say(str("  ", method->name(), ": ", method->coverage(), ", ", format_count(method->trainable_count()),
             " trainable"));
   }

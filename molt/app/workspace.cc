@@ -4,9 +4,7 @@
 
 #include "molt/app/recipe.h"
 #include "molt/base/error.h"
-#include "molt/base/system.h"
 #include "molt/data/encoder.h"
-#include "molt/device/cpu_info.h"
 #include "molt/text/chat_template.h"
 
 namespace molt::app {
@@ -15,12 +13,12 @@ namespace {
 namespace fs = std::filesystem;
 
 Workspace::Options checked(Workspace::Options options) {
-  if (options.threads < 0) usage_error("threads: must not be negative, is ", options.threads);
+  check_threads(options.threads);
   if (!options.adapter.empty()) options.adapters.insert(options.adapters.begin(), options.adapter);
   if (options.model.empty() && options.adapters.empty())
     usage_error("model: is missing: the directory of a checkpoint (--model)");
   if (options.model.empty()) options.model = base_of(options.adapters[0]);
-  set_compute_threads(options.threads > 0 ? static_cast<int>(options.threads) : usable_cores());
+  use_threads(options.threads);
   return options;
 }
 

@@ -3,12 +3,14 @@
 #include <yaml-cpp/yaml.h>
 
 #include <algorithm>
+#include <cmath>
 #include <filesystem>
 #include <set>
 
 #include "molt/base/error.h"
 #include "molt/base/file.h"
 #include "molt/base/near.h"
+#include "molt/text/utf8.h"
 
 namespace molt::app {
 
@@ -45,6 +47,13 @@ std::string kind_of(const YAML::Node& node) {
   return "'" + node.Scalar() + "'";
 }
 
+/// What a recipe says is written down as JSON, which holds nothing else.
+void check_utf8(const std::string& text, const std::string& where) {
+  const size_t at = text::find_invalid_utf8(text);
+  if (at < text.size())
+    usage_error(text::replace_invalid_utf8(where), ": expected UTF-8 text, found something else at byte ", at);
+}
+
 template <class T>
 struct Expected;
 template <>
@@ -71,7 +80,12 @@ template <class T>
 T scalar_as(const YamlNode::State& at) {
   if (at.node.IsScalar()) {
     T value;
-    if (YAML::convert<T>::decode(at.node, value)) return value;
+    const bool read = YAML::convert<T>::decode(at.node, value);
+    if constexpr (std::is_same_v<T, double>) {  // no option means anything at .nan or .inf
+      if (read && !std::isfinite(value))
+        usage_error(at.where(), ": expected a finite number, found ", kind_of(at.node));
+    }
+    if (read) return value;
   }
   const char* hint = "";
   if constexpr (std::is_same_v<T, std::string>) {
@@ -147,6 +161,7 @@ void convert(const YamlNode::State& at, std::map<std::string, T>& value) {
 }  // namespace
 
 YamlNode YamlNode::parse(const std::string& text, const std::string& where) {
+  check_utf8(text, where);
   try {
     YAML::Node node = YAML::Load(text);
     int count = 0;
@@ -163,6 +178,7 @@ YamlNode YamlNode::read_file(const std::string& path) {
   std::error_code none;
   const fs::path kept = fs::path(path) / "recipe.yaml";
   if (fs::exists(fs::path(path) / "run.json", none) && fs::exists(kept, none)) return read_file(kept.string());
+  check_utf8(path, "the recipe's name");
   return parse(molt::read_file(path), path);
 }
 
@@ -197,6 +213,7 @@ void YamlNode::apply(const std::string& assignment) {
   const size_t equals = assignment.find('=');
   if (equals == std::string::npos || equals == 0)
     usage_error("override '", assignment, "': expected key=value, such as learning_rate=1e-3");
+  check_utf8(assignment, "override '" + assignment + "'");
   const std::string key = assignment.substr(0, equals);
   const YamlNode value = parse_override(assignment.substr(equals + 1), "override '" + assignment + "'");
   std::vector<YAML::Node> chain = {state_->node};

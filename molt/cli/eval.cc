@@ -33,7 +33,12 @@ app::Recipe recipe_of(const CLI::App& verb, const Options& o) {
   for (size_t i = named; i < o.arguments.size(); ++i) root.apply(o.arguments[i]);
   const auto put = [&](const char* option, const char* key, const Json& value) {
     // JSON is YAML, and quotes what needs it.
-    if (verb.get_option(option)->count() > 0) root.apply(std::string(key) + "=" + value.dump());
+    if (verb.get_option(option)->count() == 0) return;
+    try {
+      root.apply(std::string(key) + "=" + value.dump());
+    } catch (const Json::type_error&) {
+      usage_error(option, ": expected UTF-8 text, found other bytes");
+    }
   };
   const bool by_adapter = !named && o.model.model.empty();
   put("--model", "model", o.model.model);

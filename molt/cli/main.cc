@@ -5,6 +5,7 @@
 #include <csignal>
 #include <cstdio>
 #include <cstdlib>
+#include <filesystem>
 #include <system_error>
 
 #include "molt/app/train_run.h"
@@ -57,6 +58,8 @@ std::string explain(const CLI::App& app, const CLI::ParseError& error) {
     if (!extras.empty()) return str(name, ": does not know what to do with '", extras[0], "' ", see);
   }
   if (dynamic_cast<const CLI::RequiredError*>(&error)) return str(what, " ", see);
+  if (dynamic_cast<const CLI::ArgumentMismatch*>(&error) && what.find("At Most") != std::string::npos)
+    return str(what.substr(0, what.find(':')), ": was given more than once ", see);
   if (dynamic_cast<const CLI::ArgumentMismatch*>(&error) && what.find(" required ") != std::string::npos)
     return str(what.substr(0, what.find(':')), ": expected a value after it, found none ", see);
   const std::string refused = "Could not convert: ";
@@ -171,6 +174,9 @@ int main(int argc, char** argv) {
     return cli::fail(1, e.what());
   } catch (const std::bad_alloc&) {
     return cli::fail(1, "out of memory; try fewer tokens_per_batch or recompute=true");
+  } catch (const std::filesystem::filesystem_error& e) {
+    const bool asked = e.code() == std::errc::filename_too_long;
+    return cli::fail(asked ? 2 : 1, str(e.path1().string(), ": ", e.code().message()));
   } catch (const std::system_error& e) {  // of std::filesystem: permissions, mostly
     return cli::fail(1, e.what());
   } catch (const std::exception& e) {

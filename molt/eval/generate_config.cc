@@ -11,6 +11,10 @@ void at_least(const char* key, int64_t value, int64_t least) {
   if (value < least) usage_error("generate.", key, ": expected at least ", least, ", got ", value);
 }
 
+void at_most(const char* key, int64_t value, int64_t most) {
+  if (value > most) usage_error("generate.", key, ": expected at most ", most, ", got ", value);
+}
+
 }  // namespace
 
 void GenerateConfig::validate() const {
@@ -19,6 +23,9 @@ void GenerateConfig::validate() const {
   at_least("num_beams", num_beams, 1);
   at_least("batch_size", batch_size, 1);
   at_least("prefill_rows", prefill_rows, 1);
+  constexpr int64_t kMostBeams = 1 << 16, kMostTokens = 1 << 30;
+  at_most("num_beams", num_beams, kMostBeams);
+  at_most("max_new_tokens", max_new_tokens, kMostTokens);
   if (!(temperature >= 0 && std::isfinite(temperature)))
     usage_error("generate.temperature: expected 0 or more, got ", temperature);
   if (!(top_p > 0 && top_p <= 1)) usage_error("generate.top_p: expected above 0 and at most 1, got ", top_p);

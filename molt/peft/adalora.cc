@@ -9,6 +9,7 @@
 #include "molt/ops/vector_low_rank.h"
 #include "molt/peft/foldable.h"
 #include "molt/peft/kaiming.h"
+#include "molt/peft/sizes.h"
 
 namespace molt::peft {
 
@@ -137,6 +138,7 @@ AdaLora::AdaLora(Config config, uint64_t seed, Dtype dtype) : EditMethod(std::mo
   const auto& c = config_;
   if (c.init_r < 1 || c.target_r < 1 || c.target_r > c.init_r)
     usage_error("adalora: expected 1 ≤ target_r ≤ init_r, found ", c.target_r, " and ", c.init_r);
+  check_size("adalora: init_r", c.init_r);
   if (c.tinit < 0 || c.tfinal < 0 || c.deltaT < 1)
     usage_error("adalora: tinit and tfinal must not be negative and deltaT at least 1, they are ", c.tinit, ", ",
                 c.tfinal, ", ", c.deltaT);

@@ -7,6 +7,7 @@
 #include "molt/nn/parameter.h"
 #include "molt/ops/concat_columns.h"
 #include "molt/ops/dense_add.h"
+#include "molt/peft/sizes.h"
 
 namespace molt::peft {
 namespace {
@@ -77,8 +78,7 @@ class MoreRows final : public TargetEdit {
 
 AdditionalScan::AdditionalScan(AdditionalScanConfig config, uint64_t seed, Dtype dtype)
     : EditMethod(std::move(config), seed, dtype) {
-  if (config_.extra_states < 1)
-    usage_error("additional_scan: extra_states must be at least 1, is ", config_.extra_states);
+  check_size("additional_scan: extra_states", config_.extra_states);
 }
 
 void AdditionalScan::attach(const nn::SiteTable& sites) {

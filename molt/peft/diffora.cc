@@ -15,6 +15,7 @@
 #include "molt/peft/edit_method.h"
 #include "molt/peft/foldable.h"
 #include "molt/peft/kaiming.h"
+#include "molt/peft/sizes.h"
 
 namespace molt::peft {
 namespace {
@@ -107,7 +108,7 @@ struct DifforaModule {
 
 Diffora::Diffora(Config config, uint64_t seed, Dtype dtype)
     : Configured(std::move(config)), seed_(seed), dtype_(dtype) {
-  if (config_.r < 1) usage_error("diffora: r must be at least 1, is ", config_.r);
+  check_size("diffora: r", config_.r);
   if (config_.warmup_steps < 1) usage_error("diffora: warmup_steps must be at least 1, is ", config_.warmup_steps);
   if (!(config_.keep >= 0) || (config_.keep >= 1 && config_.keep != std::floor(config_.keep)))
     usage_error("diffora: keep must be a share from 0 to below 1, or a count, is ", config_.keep);

@@ -3,6 +3,7 @@
 #include "molt/base/error.h"
 #include "molt/ops/repeat.h"
 #include "molt/peft/learned.h"
+#include "molt/peft/sizes.h"
 
 namespace molt::peft {
 namespace {
@@ -43,8 +44,7 @@ class LearnedState final : public LearnedEdit {
 
 InitialState::InitialState(InitialStateConfig config, uint64_t seed, Dtype dtype)
     : EditMethod(std::move(config), seed, dtype) {
-  if (config_.encoder_hidden_size < 0)
-    usage_error("initial_state: encoder_hidden_size must not be negative, is ", config_.encoder_hidden_size);
+  check_size("initial_state: encoder_hidden_size", config_.encoder_hidden_size, 0);
 }
 
 void InitialState::attach(const nn::SiteTable& sites) {

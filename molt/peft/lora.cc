@@ -7,11 +7,12 @@
 #include "molt/peft/activation_pca.h"
 #include "molt/peft/lora_adapter.h"
 #include "molt/peft/patterns.h"
+#include "molt/peft/sizes.h"
 #include "molt/peft/targets.h"
 
 namespace molt::peft {
 Lora::Lora(LoraConfig config, uint64_t seed, Dtype dtype) : Configured(std::move(config)), seed_(seed), dtype_(dtype) {
-  if (config_.r < 1) usage_error("lora: r must be at least 1, is ", config_.r);
+  check_size("lora: r", config_.r);
   if (!(config_.lora_dropout >= 0 && config_.lora_dropout < 1))
     usage_error("lora: lora_dropout must be in [0, 1), is ", config_.lora_dropout);
   if (!(config_.loraplus_lr_ratio > 0))
@@ -35,7 +36,7 @@ void Lora::attach(const nn::SiteTable& sites) {
       usage_error("init_lora_weights: eva takes its values from a linear's input; ", target.site->path, " is a ",
                   nn::site_kind_name(target.site->kind));
     const int64_t rank = configured_rank(*target.site);
-    if (rank < 1) usage_error("rank_pattern: rank must be at least 1, is ", rank);
+    check_size("rank_pattern: rank", rank);
   }
   place_pairs();
   coverage_ = peft::coverage(sites, targets_);

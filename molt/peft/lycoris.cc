@@ -8,6 +8,7 @@
 #include "molt/ops/param_products.h"
 #include "molt/peft/foldable.h"
 #include "molt/peft/kaiming.h"
+#include "molt/peft/sizes.h"
 
 namespace molt::peft {
 namespace {
@@ -98,9 +99,7 @@ class KroneckerEdit final : public TargetEdit {
   Var w1_, w1a_, w1b_, w2_, w2a_, w2b_;
 };
 
-void check_rank(const char* name, int64_t r) {
-  if (r < 1) usage_error(name, ": r must be at least 1, is ", r);
-}
+void check_rank(const char* name, int64_t r) { check_size(str(name, ": r"), r); }
 
 const std::vector<const char*> kRefused = {"exclude_modules", "modules_to_save",     "rank_pattern",
                                            "alpha_pattern",   "layers_to_transform", "layers_pattern"};

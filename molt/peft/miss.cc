@@ -3,6 +3,7 @@
 #include "molt/base/error.h"
 #include "molt/ops/folded_add.h"
 #include "molt/peft/foldable.h"
+#include "molt/peft/sizes.h"
 
 namespace molt::peft {
 namespace {
@@ -50,7 +51,7 @@ class MissEdit final : public TargetEdit, public Foldable {
 }  // namespace
 
 Miss::Miss(Config config, uint64_t seed, Dtype dtype) : EditMethod(std::move(config), seed, dtype) {
-  if (config_.r < 1) usage_error("miss: r must be at least 1, is ", config_.r);
+  check_size("miss: r", config_.r);
 }
 
 void Miss::attach(const nn::SiteTable& sites) {

@@ -3,6 +3,7 @@
 #include "molt/base/error.h"
 #include "molt/base/rng.h"
 #include "molt/peft/learned.h"
+#include "molt/peft/sizes.h"
 
 namespace molt::peft {
 namespace {
@@ -40,10 +41,8 @@ class LearnedPrefix final : public LearnedEdit {
 
 PrefixTuning::PrefixTuning(PrefixConfig config, uint64_t seed, Dtype dtype)
     : EditMethod(std::move(config), seed, dtype) {
-  if (config_.num_virtual_tokens < 1)
-    usage_error("prefix_tuning: num_virtual_tokens must be at least 1, is ", config_.num_virtual_tokens);
-  if (config_.encoder_hidden_size < 0)
-    usage_error("prefix_tuning: encoder_hidden_size must not be negative, is ", config_.encoder_hidden_size);
+  check_size("prefix_tuning: num_virtual_tokens", config_.num_virtual_tokens);
+  check_size("prefix_tuning: encoder_hidden_size", config_.encoder_hidden_size, 0);
   if (!(config_.init_std >= 0)) usage_error("prefix_tuning: init_std must not be negative, is ", config_.init_std);
 }
 

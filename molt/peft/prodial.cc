@@ -8,6 +8,7 @@
 #include "molt/peft/block_width.h"
 #include "molt/peft/kaiming.h"
 #include "molt/peft/output_scale.h"
+#include "molt/peft/sizes.h"
 
 namespace molt::peft {
 namespace {
@@ -82,7 +83,7 @@ class LowRankBeside final : public TargetEdit {
 }  // namespace
 
 Prodial::Prodial(Config config, uint64_t seed, Dtype dtype) : EditMethod(std::move(config), seed, dtype) {
-  if (config_.r < 1) usage_error("prodial: r must be at least 1, is ", config_.r);
+  check_size("prodial: r", config_.r);
   if (config_.block_size < 1) usage_error("prodial: block_size must be at least 1, is ", config_.block_size);
 }
 

@@ -5,6 +5,7 @@
 #include "molt/base/error.h"
 #include "molt/base/rng.h"
 #include "molt/nn/parameter.h"
+#include "molt/peft/sizes.h"
 #include "molt/tensor/matrix_view.h"
 
 namespace molt::peft {
@@ -59,8 +60,7 @@ class LearnedPrompt final : public TargetEdit {
 
 PromptTuning::PromptTuning(PromptConfig config, uint64_t seed, Dtype dtype)
     : EditMethod(std::move(config), seed, dtype) {
-  if (config_.num_virtual_tokens < 1)
-    usage_error("prompt_tuning: num_virtual_tokens must be at least 1, is ", config_.num_virtual_tokens);
+  check_size("prompt_tuning: num_virtual_tokens", config_.num_virtual_tokens);
   if (config_.prompt_tuning_init != "RANDOM" && config_.prompt_tuning_init != "SAMPLE_VOCAB")
     usage_error("prompt_tuning: prompt_tuning_init must be RANDOM or SAMPLE_VOCAB, is '", config_.prompt_tuning_init,
                 "'");

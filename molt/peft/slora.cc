@@ -8,6 +8,7 @@
 #include "molt/ops/vector_low_rank.h"
 #include "molt/peft/foldable.h"
 #include "molt/peft/lora_adapter.h"
+#include "molt/peft/sizes.h"
 
 namespace molt::peft {
 
@@ -135,7 +136,7 @@ class SloraEdit final : public TargetEdit, public Foldable {
 
 Slora::Slora(Config config, uint64_t seed, Dtype dtype, std::vector<EarlierAdapter> earlier)
     : EditMethod(std::move(config), seed, dtype), earlier_(std::move(earlier)) {
-  if (config_.r < 1) usage_error("slora: r must be at least 1, is ", config_.r);
+  check_size("slora: r", config_.r);
   if (!(config_.lora_dropout >= 0 && config_.lora_dropout < 1))
     usage_error("slora: lora_dropout must be in [0, 1), is ", config_.lora_dropout);
 }

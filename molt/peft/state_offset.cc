@@ -9,6 +9,7 @@
 #include "molt/ops/offset_readout.h"
 #include "molt/ops/param_products.h"
 #include "molt/ops/reshape.h"
+#include "molt/peft/sizes.h"
 
 namespace molt::peft {
 namespace {
@@ -91,7 +92,7 @@ StateOffset::StateOffset(StateOffsetConfig config, uint64_t seed, Dtype dtype)
     : EditMethod(std::move(config), seed, dtype) {
   if (config_.offset != "h" && config_.offset != "y")
     usage_error("state_offset: offset must be h or y, is '", config_.offset, "'");
-  if (config_.r < 0) usage_error("state_offset: r must not be negative, is ", config_.r);
+  check_size("state_offset: r", config_.r, 0);
   if (!(config_.init_std >= 0)) usage_error("state_offset: init_std must not be negative, is ", config_.init_std);
 }
 

@@ -6,6 +6,7 @@
 #include "molt/ops/vector_low_rank.h"
 #include "molt/peft/foldable.h"
 #include "molt/peft/kaiming.h"
+#include "molt/peft/sizes.h"
 
 namespace molt::peft {
 namespace {
@@ -40,7 +41,7 @@ class VeraEdit final : public TargetEdit, public Foldable {
 }  // namespace
 
 Vera::Vera(Config config, uint64_t seed, Dtype dtype) : EditMethod(std::move(config), seed, dtype) {
-  if (config_.r < 1) usage_error("vera: r must be at least 1, is ", config_.r);
+  check_size("vera: r", config_.r);
 }
 
 void Vera::attach(const nn::SiteTable& sites) {

@@ -10,6 +10,7 @@
 #include "molt/ops/low_rank.h"
 #include "molt/peft/foldable.h"
 #include "molt/peft/lora_pairs.h"
+#include "molt/peft/sizes.h"
 #include "molt/peft/targets.h"
 
 namespace molt::peft {
@@ -115,8 +116,8 @@ int64_t XgbLora::round_of(int64_t step, int64_t steps, int64_t rounds) {
 XgbLora::XgbLora(Config config, uint64_t seed, Dtype dtype)
     : Configured(std::move(config)), seed_(seed), dtype_(dtype) {
   const auto& c = config_;
-  if (c.rounds < 1) usage_error("xgblora: rounds must be at least 1, is ", c.rounds);
-  if (c.r < 1) usage_error("xgblora: r must be at least 1, is ", c.r);
+  check_size("xgblora: rounds", c.rounds);
+  check_size("xgblora: r", c.r);
   if (!(c.lora_dropout >= 0 && c.lora_dropout < 1))
     usage_error("xgblora: lora_dropout must be in [0, 1), is ", c.lora_dropout);
   if (!(c.layers >= 0) || (c.layers >= 1 && c.layers != std::floor(c.layers)))

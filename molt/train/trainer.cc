@@ -29,6 +29,36 @@ io::NamedTensors copied(const io::NamedTensors& tensors) {
 
 constexpr const char* kDamaged = "; remove this checkpoint to go on from the one before it";
 
+/// Binds every method and returns what trains. Throws UsageError where that makes no sense.
+std::vector<optim::Parameter> bind_all(const std::vector<nn::Method*>& methods, const TrainConfig& config,
+                                       nn::EditSet& edits) {
+  std::vector<optim::Parameter> parameters;
+  std::set<std::string> names;
+  for (const nn::Method* method : methods) {
+    const nn::Rates& rates = method->rates;
+    if (rates.learning_rate && !(*rates.learning_rate > 0 && config.learning_rate > 0))
+      usage_error(method->name(), ": learning_rate must be above 0, and the recipe's too, is ", *rates.learning_rate);
+    const double scale = rates.learning_rate ? *rates.learning_rate / config.learning_rate : 1;
+    auto add = [&](const nn::Trainable& t) {
+      if (!names.insert(t.name).second)
+        usage_error("method: ", t.name, " is trained by two methods; give each a target of its own");
+      parameters.push_back({.name = t.name,
+                            .var = t.var,
+                            .lr_scale = t.lr_scale * scale,
+                            .decay = t.decays,
+                            .weight_decay = rates.weight_decay});
+    };
+    const size_t first = edits.all().size();
+    method->bind(edits);
+    for (size_t i = first; i < edits.all().size(); ++i) {
+      for (const nn::Trainable& t : edits.all()[i].second->trainables()) add(t);
+    }
+    for (const nn::Trainable& t : method->base_trainables()) add(t);
+  }
+  if (parameters.empty()) usage_error("method: nothing trains; name at least one method");
+  return parameters;
+}
+
 }  // namespace
 
 int64_t steps_of(const nn::Phase& phase, const TrainConfig& config, const data::BatchStream& stream) {
@@ -39,6 +69,12 @@ int64_t steps_of(const nn::Phase& phase, const TrainConfig& config, const data::
                          part * static_cast<double>(stream.steps_per_epoch(static_cast<int64_t>(whole)));
   const double per_step = static_cast<double>(config.gradient_accumulation_steps);
   return std::max<int64_t>(1, static_cast<int64_t>(std::ceil(batches / per_step)));
+}
+
+void check_run(const std::vector<nn::Method*>& methods, const TrainConfig& config, const data::BatchStream& stream) {
+  for (const nn::Phase& phase : phases_of(methods)) optim::Schedule(config.schedule, steps_of(phase, config, stream));
+  nn::EditSet edits;
+  bind_all(methods, config, edits);
 }
 
 std::vector<nn::Phase> phases_of(const std::vector<nn::Method*>& methods) {
@@ -99,31 +135,7 @@ struct Trainer::Impl {
 
   void bind() {
     edits.clear();
-    std::vector<optim::Parameter> parameters;
-    std::set<std::string> names;
-    for (const nn::Method* method : methods) {
-      const nn::Rates& rates = method->rates;
-      if (rates.learning_rate && !(*rates.learning_rate > 0 && config.learning_rate > 0))
-        usage_error(method->name(), ": learning_rate must be above 0, and the recipe's too, is ", *rates.learning_rate);
-      const double scale = rates.learning_rate ? *rates.learning_rate / config.learning_rate : 1;
-      auto add = [&](const nn::Trainable& t) {
-        if (!names.insert(t.name).second)
-          usage_error("method: ", t.name, " is trained by two methods; give each a target of its own");
-        parameters.push_back({.name = t.name,
-                              .var = t.var,
-                              .lr_scale = t.lr_scale * scale,
-                              .decay = t.decays,
-                              .weight_decay = rates.weight_decay});
-      };
-      const size_t first = edits.all().size();
-      method->bind(edits);
-      for (size_t i = first; i < edits.all().size(); ++i) {
-        for (const nn::Trainable& t : edits.all()[i].second->trainables()) add(t);
-      }
-      for (const nn::Trainable& t : method->base_trainables()) add(t);
-    }
-    if (parameters.empty()) usage_error("method: nothing trains; name at least one method");
-    optimizer = std::make_unique<optim::AdamW>(std::move(parameters), config.adamw);
+    optimizer = std::make_unique<optim::AdamW>(bind_all(methods, config, edits), config.adamw);
   }
 
   void make_schedule() {
@@ -390,7 +402,7 @@ struct Trainer::Impl {
 
   TrainResult run() {
     // Before anything runs: later phases must not refuse what the first has taken hours for.
-    for (size_t i = 0; i < phases.size(); ++i) optim::Schedule(config.schedule, steps_of(i));
+    for (const nn::Phase& phase : phases) optim::Schedule(config.schedule, train::steps_of(phase, config, stream));
     if (!optimizer) begin_phase(0);
     require_room();
     // What a process left that was killed while it removed checkpoints; there may be no further one to write.

@@ -47,6 +47,10 @@ std::vector<nn::Phase> phases_of(const std::vector<nn::Method*>& methods);
 /// Optimizer steps that a phase takes.
 int64_t steps_of(const nn::Phase& phase, const TrainConfig& config, const data::BatchStream& stream);
 
+/// Throws UsageError for what run() would refuse at its start: a schedule that does not fit into a phase, two methods
+/// that train the same tensor, rates that make no sense. Methods are attached.
+void check_run(const std::vector<nn::Method*>& methods, const TrainConfig& config, const data::BatchStream& stream);
+
 class Trainer {
  public:
   /// `run`: where checkpoints go; null: none are kept. `identity`: what must not change between a

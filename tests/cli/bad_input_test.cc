@@ -24,6 +24,7 @@ const std::vector<BadInputKind>& bad_inputs() {
            {"OptionOfWrongType", "", "generate --model @/base --prompt x --temperature warm", "--temperature"},
            {"TrainWithoutRecipe", "", "train", "recipe is required"},
            {"LineBreakInAName", "", "train \"$(printf 'a\\nb.yaml')\"", "b.yaml"},
+           {"OptionTwice", "", "generate --model @/base --prompt x --prompt y", "more than once"},
        }},
       {"Recipes",
        {
@@ -47,6 +48,18 @@ const std::vector<BadInputKind>& bad_inputs() {
            {"ComputeInt8OnAnotherBase", "", "train @/good.yaml compute=int8 base_dtype=bf16", "base_dtype"},
            {"SaveDtypeUnknown", "", "train @/good.yaml save_dtype=f64", "save_dtype"},
            {"NegativeThreads", "", "train @/good.yaml threads=-1", "threads"},
+           {"ThreadsBeyondReason", "", "train @/good.yaml threads=1000000", "at most"},
+           {"RateIsNotANumber", "", "train @/good.yaml learning_rate=.nan", "finite number"},
+           {"AlphaIsInfinite", "", "train @/good.yaml method.lora.lora_alpha=.inf", "finite number"},
+           {"RankBeyondReason", "", "train @/good.yaml method.lora.r=9223372036854775807", "at most"},
+           {"TextThatIsNotUtf8", "", "train @/good.yaml \"tokenizer=$(printf 't\\377')\"", "UTF-8"},
+           {"RecipeThatIsNotUtf8", "printf 'model: b\\377se\\n' > bad.yaml", "train @/bad.yaml", "UTF-8"},
+           {"ScheduleThatDoesNotFit", "", "train @/good.yaml lr_scheduler_type=wsd decay_steps=100", "do not fit"},
+           {"TargetTrainedTwice", "", "train @/good.yaml 'method=[lora, lora]'", "trained by two methods"},
+           {"NoVariants", "", "compare @/good.yaml 'compare=[]'", "at least one variant"},
+           {"ScratchBeyondMemory", "grep -v '^model' good.yaml > bad.yaml",
+            "train @/bad.yaml 'from_scratch={d_model: 65536, layers: 64}' tokenizer=@/tok method=full",
+            "make it smaller"},
            {"NegativeLearningRate", "", "train @/good.yaml learning_rate=-1", "learning_rate"},
            {"ScheduleUnknown", "", "train @/good.yaml lr_scheduler_type=zigzag", "lr_scheduler_type"},
            {"MetricUnknown", "", "train @/good.yaml evaluation.metric=bleu", "exact_match"},
@@ -120,6 +133,9 @@ const std::vector<BadInputKind>& bad_inputs() {
             "plain text"},
            {"SplitOfOneExample", "head -1 data.jsonl > d.jsonl",
             "train @/good.yaml data.train=@/d.jsonl data.validation_split=0.5", "validation_split"},
+           {"ValidationTextMissing", "",
+            "train @/good.yaml data.train=@/text.txt data.validation=@/nowhere.txt data.cache_dir=$CACHE",
+            "nowhere.txt"},
        }},
       {"Run directories",
        {
@@ -181,6 +197,7 @@ const std::vector<BadInputKind>& bad_inputs() {
            {"PromptsWithoutTheField", "echo '{\"q\": 1}' > p.jsonl", "generate --model @/base --prompts @/p.jsonl",
             "p.jsonl:1"},
            {"BeamsThatSample", "", "generate --model @/base --prompt x --num-beams 2 --temperature 1", "beams"},
+           {"BeamsBeyondReason", "", "generate --model @/base --prompt x --num-beams 9000000000000000000", "at most"},
            {"ChatWithoutChat", "", "generate --model @/base --prompt x --system y", "--chat"},
            {"StopEmpty", "", "generate --model @/base --prompt x --stop ''", "stop"},
        }},
@@ -255,6 +272,8 @@ const std::vector<BadInputKind>& bad_inputs() {
        {
            {"TextMissing", "", "tokenizer @/nowhere.txt --out @/new", "nowhere.txt"},
            {"VocabularyTooSmall", "", "tokenizer @/text.txt --out @/new --vocabulary 10", "10"},
+           {"TokenizerOverAnother", "", "tokenizer @/text.txt --out @/tok", "tok/tokenizer.json"},
+           {"TextWithoutText", ": > t.txt", "tokenizer @/t.txt --out @/new", "t.txt"},
        }},
   };
   return kinds;
