@@ -5,6 +5,7 @@ usage: check_adapter.py CHECKPOINT ADAPTER TOKENS [LOGITS] [--float64] [--tolera
 Checks that PEFT took every tensor of the file as it is, then compares the *merged* model: transformers' Mamba never applies an
 adapter on dt_proj in its forward (it reads dt_proj.weight), so PEFT's unmerged logits are compared for information only.
 An adapter on a tied embedding is judged unmerged instead: PEFT adapts the look-up only, but its merge changes the head as well.
+So is a prompt, which PEFT cannot merge.
 PEFT refuses out_proj and conv1d on Mamba; --lift-guard switches that check off. Exit status 1 when something differs.
 """
 
@@ -55,10 +56,11 @@ def main():
           f"scales {sorted({m.scaling['default'] for m in model.modules() if hasattr(m, 'scaling')})}")
 
     segments = compare_logits.read_segments(args.tokens)
+    prompt = model.peft_config["default"].is_prompt_learning
     unmerged = compare_logits.verdict("PEFT unmerged", compare_logits.run(model, segments, args.float64), args)
-    merged = compare_logits.verdict(
+    judge_unmerged = prompt or base.config.tie_word_embeddings and any(".lora_embedding_" in key for key in stored)
+    merged = not prompt and compare_logits.verdict(
         "PEFT merged", compare_logits.run(model.merge_and_unload(), segments, args.float64), args)
-    judge_unmerged = base.config.tie_word_embeddings and any(".lora_embedding_" in key for key in stored)
     print("judged by the", "unmerged" if judge_unmerged else "merged", "logits")
     good &= unmerged if judge_unmerged else merged
     sys.exit(0 if good else 1)

@@ -32,14 +32,18 @@ def read_segments(text):
 
 
 def run(model, segments, float64):
-    """Logits (T, V) of every segment run alone."""
+    """Logits (T, V) of every segment run alone; rows that a prompt puts in front are left out."""
     model = model.eval()
+
+    def logits(ids):
+        return model(input_ids=ids[None], use_cache=False).logits[0][-len(ids):]
+
     with torch.no_grad():
         if not float64:
-            return torch.cat([model(input_ids=s[None], use_cache=False).logits[0] for s in segments])
+            return torch.cat([logits(s) for s in segments])
         with common.peer_in_float64():
             model = common.to_float64(model)
-            return torch.cat([model(input_ids=s[None], use_cache=False).logits[0] for s in segments])
+            return torch.cat([logits(s) for s in segments])
 
 
 def verdict(label, peer, args):
