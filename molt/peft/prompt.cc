@@ -48,6 +48,7 @@ class LearnedPrompt final : public TargetEdit {
     usage_error(site.path,
                 ": learned embeddings before the tokens are no weight of a checkpoint; they stay an adapter");
   }
+  bool covers_shared_weight() const override { return true; }  // it changes none; merge() says what it is
   std::vector<nn::Trainable> trainables() const override { return {{name_of("prompt"), rows_, true}}; }
 
  private:

@@ -182,6 +182,27 @@ TEST_F(Adapters, AWeightedSumIsTheMergeOfThatSum) {
             logits(*named.base.model, &named.set->edits(0)).values());
 }
 
+// On a tied model as well, where a change of the look-up alone is refused for another reason.
+TEST_F(Adapters, WhatCannotBeMergedSaysWhy) {
+  const auto why_not = [&](const std::string& yaml) {
+    Opened one({saved("one", yaml)});
+    try {
+      app::write_merged(one.base, one.set->edits(0), (dir_ / "merged").string(), "f32", "");
+    } catch (const UsageError& error) {
+      EXPECT_FALSE(fs::exists(dir_ / "merged")) << yaml;
+      return std::string(error.what());
+    }
+    return std::string("merged");
+  };
+  EXPECT_SAYS(why_not("{prompt_tuning: {}}"), "learned embeddings before the tokens are no weight of a checkpoint");
+  EXPECT_SAYS(why_not("{prefix_tuning: {}}"), "learned rows before a layer are no weight of a checkpoint");
+  EXPECT_SAYS(why_not("{initial_state: {}}"), "a learned initial state is no weight of a checkpoint");
+  EXPECT_SAYS(why_not("{state_offset: {}}"), "an offset behind the scan is no weight of a checkpoint");
+  EXPECT_SAYS(why_not("{additional_scan: {}}"), "change the model's state_size");
+  EXPECT_SAYS(why_not("{bitfit: {target_modules: [x_proj]}}"), "has no bias in this model");
+  EXPECT_SAYS(why_not("{lora: {target_modules: [embeddings]}}"), "the head's and the embedding's at once");
+}
+
 TEST_F(Adapters, SpecsAreReadAsTheyAreMeant) {
   const std::string odd = (dir_ / "x=y:2+z").string();
   fs::create_directories(odd);
