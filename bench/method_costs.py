@@ -4,7 +4,8 @@
     bench/method_costs.py [--bench build/bench/train_bench] [--shape mamba-130m] [--steps 5] [--only LoRA,SDT]
 
 Each method is run between two runs of the reference, and its time divided by their mean, so that a machine that slows
-down for a while does so for both. Needs nothing but Python.
+down for a while does so for both. With --cpu processor time is compared, for a machine that others use too. Needs nothing
+but Python.
 """
 import argparse
 import json
@@ -17,9 +18,11 @@ METHODS = [
     ("LoRA on in_proj, x_proj, out_proj", "{lora: {target_modules: [in_proj, x_proj, out_proj]}}"),
     ("LoRA on every part of the mixer", "{lora: {target_modules: [in_proj, x_proj, dt_proj, out_proj]}}"),
     ("RoLoRA", "{lora: {target_modules: [in_proj], alternate: 10}}"),
+    ("PiSSA on in_proj", "{lora: {target_modules: [in_proj], init_lora_weights: pissa}}"),
     ("DoRA on in_proj", "{lora: {target_modules: [in_proj], use_dora: true}}"),
     ("AdaLoRA on in_proj", "{adalora: {target_modules: [in_proj]}}"),
     ("XGBLoRA", "{xgblora: {}}"),
+    ("DiffoRA", "{diffora: {}}"),
     ("VeRA on in_proj", "{vera: {target_modules: [in_proj]}}"),
     ("LoHa on in_proj, r 4", "{loha: {r: 4, target_modules: [in_proj]}}"),
     ("LoKr on in_proj", "{lokr: {target_modules: [in_proj]}}"),
@@ -28,6 +31,7 @@ METHODS = [
     ("ProDiaL on in_proj", "{prodial: {target_modules: [in_proj]}}"),
     ("MiSS on in_proj", "{miss: {target_modules: [in_proj]}}"),
     ("IA3", "{ia3: {}}"),
+    ("trainable tokens, 2", "{trainable_tokens: {token_indices: [5, 17]}}"),
     ("BitFit", "{bitfit: {}}"),
     ("norms", "{ln_tuning: {}}"),
     ("A_log whole", "{full: {train: [A_log]}}"),
@@ -39,6 +43,8 @@ METHODS = [
     ("state offset, y", "{state_offset: {offset: y}}"),
     ("additional scan, 8 states", "{additional_scan: {extra_states: 8}}"),
     ("SDT, 1 % of channels", "{sdt: {}}"),
+    ("SDT-P, 10 % of channels pruned", "{sdt: {freeze_channels: 0.89, prune_channels: 0.1}}"),
+    ("SDT+, 1 % of channels", "{sdt: {projections: [out_proj, 'in_proj:x', 'in_proj:z']}}"),
     ("SDT + LoRA on out_proj", "{sdt: {}, lora: {target_modules: [out_proj]}}"),
     ("LoRA on out_proj and x_proj", "{lora: {target_modules: [out_proj, x_proj]}}"),
     ("full", "{full: {}}"),
@@ -53,6 +59,7 @@ def main():
     parser.add_argument("--precision", default="bf16")
     parser.add_argument("--threads", default="2")
     parser.add_argument("--steps", default="5")
+    parser.add_argument("--cpu", action="store_true", help="processor time instead of the clock's")
     parser.add_argument("--only", default="", help="methods whose name contains one of these words")
     options = parser.parse_args()
 
@@ -64,7 +71,8 @@ def main():
         if done.returncode:
             raise SystemExit(f"{method}: {done.stderr.strip()}")
         result = json.loads(done.stdout)
-        return 1e3 * int(options.segment) / result["tokens_per_second"], result["peak_rss_mib"], result["trainable"]
+        time = result["cpu_ms_per_token"] if options.cpu else 1e3 / result["tokens_per_second"]
+        return time, result["peak_rss_mib"], result["trainable"]
 
     words = [word for word in options.only.split(",") if word]
     before = run(REFERENCE)
