@@ -11,6 +11,7 @@ void Parameter::set(const Tensor& source, const Precision& precision, bool dx) {
   precision_ = precision;
   dx_ = dx;
   const Tensor values = source.reshape(shape);
+  if (keep_source) this->source = values;
   const Dtype wide = precision.activation();
   if (trained) {
     var = Var::leaf(values.to(wide));

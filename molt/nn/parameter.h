@@ -32,15 +32,17 @@ struct Parameter {
   std::string path;  ///< the checkpoint's name
   Shape shape;
   int layer = -1;
-  bool lookup = false;   ///< rows are gathered (embedding)
-  bool product = false;  ///< stands in matrix products
-  bool decays = false;   ///< weight decay applies when trained
-  bool ssm = false;      ///< one of the state-space part's parameters
-  bool trained = false;  ///< decided before set()
+  bool lookup = false;       ///< rows are gathered (embedding)
+  bool product = false;      ///< stands in matrix products
+  bool decays = false;       ///< weight decay applies when trained
+  bool ssm = false;          ///< one of the state-space part's parameters
+  bool trained = false;      ///< decided before set()
+  bool keep_source = false;  ///< decided before set(): `source` is wanted
 
   Var var;  ///< the value: always for small tensors, for matrices when trained, for tables unless `packed` holds the
             ///< same
   std::shared_ptr<PackedMatrix> packed;  ///< of a matrix, once set() ran
+  Tensor source;                         ///< what set() was given, unrounded; a view of the file where it came from one
 
   /// Takes the checkpoint's values (any float dtype, `shape`), in the precision asked for. `dx`: the product towards
   /// the input will be needed.

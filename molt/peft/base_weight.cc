@@ -114,6 +114,15 @@ Tensor base_rows(const nn::Site& site, int64_t begin, int64_t count, Dtype dtype
   return rows;
 }
 
+Tensor lost_rows(const nn::Site& site, int64_t begin, int64_t count, Dtype dtype) {
+  const nn::Parameter& p = *site.parameter;
+  if (!p.source.defined()) return {};
+  Tensor kept = base_rows(site, begin, count, dtype), lost = p.source.row_range(begin, count).to(dtype);
+  kept.scale(-1);
+  lost.add(kept);
+  return lost;
+}
+
 Tensor times_base(const nn::Site& site, const Tensor& a) {
   const nn::Parameter& p = *site.parameter;
   const Tensor out = Tensor::empty({a.rows(), p.shape[0]}, a.dtype());

@@ -12,6 +12,9 @@ namespace molt::peft {
 bool has_weights(const nn::Site& site);
 /// Rows [begin, begin + count) of a linear's weight, dense. For a frozen one: as rounded to the compute type.
 Tensor base_rows(const nn::Site& site, int64_t begin, int64_t count, Dtype dtype);
+/// What the same rows lost when they were put into that form: the checkpoint's values less base_rows(). Undefined where
+/// the checkpoint's are not there (nn::Parameter::keep_source).
+Tensor lost_rows(const nn::Site& site, int64_t begin, int64_t count, Dtype dtype);
 /// a (R, I) · Wᵀ -> (R, O) with the linear's whole weight, in its compute type.
 Tensor times_base(const nn::Site& site, const Tensor& a);
 

@@ -21,18 +21,31 @@ Lora::Lora(LoraConfig config, uint64_t seed, Dtype dtype) : Configured(std::move
   if (!(config_.eva_rho >= 1)) usage_error("lora: eva_rho must be at least 1, is ", config_.eva_rho);
   if (config_.alternate < 0) usage_error("lora: alternate must not be negative, is ", config_.alternate);
   const std::string& init = config_.init_lora_weights;
-  if (!std::regex_match(init, std::regex("true|gaussian|pissa(_niter_[0-9]{1,4})?|olora|eva")))
-    usage_error("lora: init_lora_weights must be true, gaussian, pissa, pissa_niter_N, olora or eva, is '", init, "'");
+  if (!std::regex_match(init, std::regex("true|gaussian|pissa(_niter_[0-9]{1,4})?|olora|loftq|eva")))
+    usage_error("lora: init_lora_weights must be true, gaussian, pissa, pissa_niter_N, olora, loftq or eva, is '", init,
+                "'");
 }
 
 Lora::~Lora() = default;
 
-void Lora::attach(const nn::SiteTable& sites) {
+std::vector<nn::Target> Lora::find_targets(const nn::SiteTable& sites) const {
   using Kind = nn::SiteKind;
-  targets_ =
-      resolve_targets(sites, config_.target_modules, {Kind::kLinear, Kind::kEmbedding, Kind::kConv, Kind::kParam});
+  return resolve_targets(sites, config_.target_modules, {Kind::kLinear, Kind::kEmbedding, Kind::kConv, Kind::kParam});
+}
+
+void Lora::declare(const nn::SiteTable& sites, nn::ParameterTable& parameters) {
+  if (config_.init_lora_weights != "loftq") return;
+  for (const nn::Target& target : find_targets(sites)) {
+    for (nn::Parameter& p : parameters) {
+      if (&p == target.site->parameter) p.keep_source = true;
+    }
+  }
+}
+
+void Lora::attach(const nn::SiteTable& sites) {
+  targets_ = find_targets(sites);
   for (const nn::Target& target : targets_) {
-    if (config_.init_lora_weights == "eva" && target.site->kind != Kind::kLinear)
+    if (config_.init_lora_weights == "eva" && target.site->kind != nn::SiteKind::kLinear)
       usage_error("init_lora_weights: eva takes its values from a linear's input; ", target.site->path, " is a ",
                   nn::site_kind_name(target.site->kind));
     const int64_t rank = configured_rank(*target.site);

@@ -1,8 +1,8 @@
 // LoRA (Hu et al., 2021): W x becomes W x + s · B A x with A (R, in) and B (out, R), s = alpha / R, or alpha / sqrt(R)
 // (rsLoRA; Kalajdzievski, 2023). On any linear or a named slice of one, on embeddings, and on matrices that are not
 // multiplied by: convolutions (E, K) and A_log (E, N), diagonals stacked to a matrix. With DoRA's magnitudes, LoRA+'s
-// rates, initial values taken from the base (PiSSA, OLoRA) or from the data (EVA), and factors that train by turns
-// (RoLoRA).
+// rates, initial values taken from the base (PiSSA, OLoRA), from what rounding took from it (LoftQ) or from the data
+// (EVA), and factors that train by turns (RoLoRA).
 #pragma once
 
 #include <map>
@@ -37,9 +37,10 @@ struct LoraConfig {
     v.field("lora_dropout", lora_dropout, "dropout on the input of A, 0 to 1");
     v.field("use_rslora", use_rslora, "scale is lora_alpha / sqrt(r) instead");
     v.field("use_dora", use_dora, "rows get lengths that train of their own (DoRA; linears only)");
-    v.field("init_lora_weights", init_lora_weights,
-            "initial values: true | gaussian | pissa | pissa_niter_N | olora (from the base's weights) | eva (from the "
-            "data)");
+    v.field(
+        "init_lora_weights", init_lora_weights,
+        "initial values: true | gaussian | pissa | pissa_niter_N | olora (from the base's weights) | loftq (from what "
+        "base_dtype rounds away of them) | eva (from the data)");
     v.field("eva_batches", eva_batches, "eva: how many batches it looks at before training");
     v.field("eva_rho", eva_rho,
             "eva: ranks move to targets whose inputs need them, up to so many times a target's own; 1: they stay "
@@ -67,6 +68,7 @@ class Lora final : public Configured<LoraConfig> {
   static constexpr const char* kPeftType = "LORA";
   /// PEFT's config as recipe entries. Throws UsageError for what would change the meaning if it were ignored.
   static std::vector<MethodOptions> from_peft(const Json& config, const std::string& where);
+  void declare(const nn::SiteTable& sites, nn::ParameterTable& parameters) override;
   void attach(const nn::SiteTable& sites) override;
   void bind(nn::EditSet& edits) const override;
   int64_t observed_batches() const override;
@@ -84,6 +86,7 @@ class Lora final : public Configured<LoraConfig> {
 
  private:
   using Ranks = std::map<const nn::Site*, int64_t>;
+  std::vector<nn::Target> find_targets(const nn::SiteTable& sites) const;
   /// Makes the pairs, with the config's ranks or with these; a site of rank 0 has none.
   void place_pairs(const Ranks& ranks = {});
   int64_t configured_rank(const nn::Site& site) const;

@@ -42,6 +42,12 @@ Tensor row_squares(const nn::Site& site, int64_t begin, int64_t count) {
   return squares;
 }
 
+double squared_norm(const Tensor& matrix) {
+  double sum = 0;
+  for (const double v : matrix.values()) sum += v * v;
+  return sum;
+}
+
 /// A row of zeros has no direction; its length counts as one.
 double length(double square) { return square > 0 ? std::sqrt(square) : 1; }
 
@@ -56,14 +62,17 @@ LoraAdapter::LoraAdapter(const nn::Target& target, const PairOptions& options) :
                 " are not supported");
   A_ = Var::leaf(Tensor::empty({options.rank, in_features()}, options.dtype));
   B_ = Var::leaf(Tensor::empty({out_features(), options.rank}, options.dtype));
-  const bool from_base = options.init.rfind("pissa", 0) == 0 || options.init == "olora";
-  if (from_base && site.kind != nn::SiteKind::kLinear)
+  const bool loftq = options.init == "loftq",
+             from_base = options.init.rfind("pissa", 0) == 0 || options.init == "olora";
+  if ((from_base || loftq) && site.kind != nn::SiteKind::kLinear)
     usage_error("init_lora_weights: ", options.init, " takes its values from a linear's weight; ", site.path, " is a ",
                 nn::site_kind_name(site.kind));
-  if (from_base) {
+  if (from_base || loftq) {
     A0_ = Tensor::zeros(A_.value().shape(), options.dtype);
     B0_ = Tensor::zeros(B_.value().shape(), options.dtype);
-    if (has_weights(site)) {
+    if (loftq) {
+      start_from_loss();
+    } else if (has_weights(site)) {
       const Tensor W = base_rows(site, target.begin(), target.size(), options.dtype);
       const std::string niter = "pissa_niter_";
       const int64_t iterations =
@@ -78,17 +87,49 @@ LoraAdapter::LoraAdapter(const nn::Target& target, const PairOptions& options) :
   reset();
 }
 
-void LoraAdapter::origin_changed() { minus_A0_ = negative(A0_), minus_B0_ = negative(B0_); }
+// The best approximation of rank R of what the base lost. PEFT shares its singular values evenly between A and B; they
+// are so small that both would learn slowly, so A's rows have the length that drawn ones have, and B the rest. Where
+// nothing is lost a row is as drawn.
+void LoraAdapter::start_from_loss() {
+  draw(A0_, B0_);
+  const Tensor lost = lost_rows(*target_.site, target_.begin(), target_.size(), options_.dtype);
+  if (!lost.defined()) return;
+  const int64_t rank = std::min({options_.rank, lost.rows(), lost.cols()});
+  const auto [a, b] = principal_pair(lost, rank, options_.scale, 24, options_.seed);
+  for (int64_t r = 0; r < rank; ++r) {
+    Tensor row = a.row_range(r, 1), column = b.col_range(r, 1), to = B0_.col_range(r, 1);
+    double square = 0;
+    for (const double v : row.values()) square += v * v;
+    if (square == 0) continue;
+    const double factor = std::sqrt(square * 3);
+    row.scale(1 / factor);
+    column.scale(factor);
+    A0_.row_range(r, 1).copy_from(row);
+    to.copy_from(column);
+  }
+}
+
+void LoraAdapter::origin_changed() {
+  minus_A0_ = negative(A0_), minus_B0_ = negative(B0_);
+  if (options_.init != "loftq") return;
+  const Tensor lost = lost_rows(*target_.site, target_.begin(), target_.size(), options_.dtype);
+  makes_up_ = false;
+  if (!lost.defined()) return;
+  const Tensor rest = lost.clone();
+  ops::multiply(false, false, -options_.scale, B0_, A0_, {rest, true});
+  makes_up_ = squared_norm(rest) < squared_norm(lost);
+}
+
+void LoraAdapter::reset() {
+  Tensor a = A_.value(), b = B_.value();
+  if (!has_origin()) return draw(a, b);
+  a.copy_from(A0_);
+  b.copy_from(B0_);
+}
 
 // A uniform in ±1/sqrt(in) (kaiming_uniform with a = sqrt(5)), or normal with deviation 1/R ("gaussian"), B zero; of an
 // embedding A zero, B standard normal. All as PEFT.
-void LoraAdapter::reset() {
-  Tensor a = A_.value(), b = B_.value();
-  if (has_origin()) {
-    a.copy_from(A0_);
-    b.copy_from(B0_);
-    return;
-  }
+void LoraAdapter::draw(Tensor a, Tensor b) const {
   const bool gaussian = options_.init == "gaussian";
   Tensor drawn = embedding() ? b : a;
   const Rng rng(options_.seed, label() + (embedding() ? ".lora_B" : ".lora_A"));
@@ -119,11 +160,12 @@ bool LoraAdapter::B_rests(const nn::EditContext& e) const {
   return e.run.training && options_.alternate > 0 && !A_rests(e);
 }
 
-// With an origin: s (B A − B0 A0) x = s ((B − B0) A x + B0 (A − A0) x), which is nothing at the start, bit for bit.
+// With an origin that is taken away: s (B A − B0 A0) x = s ((B − B0) A x + B0 (A − A0) x), which is nothing at the
+// start, bit for bit.
 Var LoraAdapter::add_to_output(const nn::EditContext& e, const Var& x, const Var& y) const {
   const double s = options_.scale;
   const Var A = used_A(e), B = used_B(e);
-  if (!has_origin()) return ops::low_rank(y, dropped(e, x), A, B, s, target_.begin());
+  if (!origin_subtracts()) return ops::low_rank(y, dropped(e, x), A, B, s, target_.begin());
   if (e.run.training && options_.dropout > 0) {
     const Var with = ops::low_rank(y, dropped(e, x), A, B, s, target_.begin());
     return ops::low_rank(with, x, Var(A0_), Var(B0_), -s, target_.begin());
@@ -133,7 +175,7 @@ Var LoraAdapter::add_to_output(const nn::EditContext& e, const Var& x, const Var
 }
 
 nn::LowRankTerm LoraAdapter::low_rank_term(const nn::EditContext& e) const {
-  if (has_origin() || (e.run.training && options_.dropout > 0)) return {};
+  if (origin_subtracts() || (e.run.training && options_.dropout > 0)) return {};
   return {used_A(e), used_B(e), options_.scale, target_.begin()};
 }
 
@@ -210,7 +252,7 @@ void DoraMagnitude::renew() const {
     double s;
   };
   std::vector<Part> parts{{pair_->A().value(), pair_->B().value(), pair_->scale()}};
-  if (pair_->has_origin()) parts.push_back({pair_->A0(), pair_->B0(), -pair_->scale()});
+  if (pair_->origin_subtracts()) parts.push_back({pair_->A0(), pair_->B0(), -pair_->scale()});
   const int64_t O = t.size();
   std::vector<double> sum = squares_.values();
   for (const Part& p : parts) {

@@ -43,8 +43,12 @@ class LoraAdapter final : public nn::Edit, public Foldable {
   const nn::Target& target() const { return target_; }
   const Var& A() const { return A_; }
   const Var& B() const { return B_; }
-  /// The pair that was taken from the base (pissa, olora), whose product is subtracted; undefined otherwise.
+  /// The pair that was taken from the base (pissa, olora) or from what it lost to rounding (loftq): what was learnt is
+  /// s (B A − B0 A0), on the base as the checkpoint has it. Undefined otherwise.
   bool has_origin() const { return A0_.defined(); }
+  /// Whether the origin's product is to be taken away on the base as it is kept here. It is not where the base lacks
+  /// just that: where adding it leads closer to the checkpoint's weight.
+  bool origin_subtracts() const { return has_origin() && !makes_up_; }
   const Tensor& A0() const { return A0_; }
   const Tensor& B0() const { return B0_; }
   /// After A0 and B0 were written into.
@@ -58,6 +62,10 @@ class LoraAdapter final : public nn::Edit, public Foldable {
  private:
   int64_t in_features() const { return embedding() ? target_.site->shape[0] : target_.site->shape[1]; }
   int64_t out_features() const { return embedding() ? target_.site->shape[1] : target_.size(); }
+  /// Initial values that are drawn, into a and b.
+  void draw(Tensor a, Tensor b) const;
+  /// LoftQ's pair, into A0 and B0.
+  void start_from_loss();
   Var dropped(const nn::EditContext& e, const Var& x) const;
   /// Whether A, or B, is a constant in this pass: its round has not come. It gets no gradient then, so the optimizer
   /// leaves its value and moments as they are. The factor that starts at zero goes first, for the other has no gradient
@@ -73,6 +81,7 @@ class LoraAdapter final : public nn::Edit, public Foldable {
   PairOptions options_;
   Var A_, B_;
   Tensor A0_, B0_, minus_A0_, minus_B0_;
+  bool makes_up_ = false;
 };
 
 /// DoRA (Liu et al., 2024): rows of W + s B A are given lengths m that train of their own, y = m ∘ (W + s B A) x / ‖·‖.

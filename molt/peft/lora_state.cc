@@ -154,7 +154,7 @@ std::vector<MethodOptions> Lora::from_peft(const Json& config, const std::string
   const Json init = config.value("init_lora_weights", Json(true));
   const std::string word = init.is_string() ? init.get<std::string>() : "";
   if (word.rfind("pissa", 0) == 0 || word == "olora") options["init_lora_weights"] = word;
-  if (word == "corda" || word == "lora_ga")
+  if (word == "corda" || word == "lora_ga" || word == "loftq")
     usage_error(where, ": init_lora_weights is ", word, ", which changes the base in ways this version cannot repeat");
   return {{LoraConfig::kName, options}};
 }

@@ -18,9 +18,11 @@ class TunedModel {
  public:
   /// `golden_case`: a directory of tests/golden/mamba with a checkpoint. Methods start in their first phase.
   TunedModel(const std::string& golden_case, Dtype dtype, const std::vector<MakeMethod>& methods)
-      : loaded_(models::open_model(golden_dir(golden_case) + "/checkpoint", all_in(dtype))) {
+      : TunedModel(golden_case, all_in(dtype), methods) {}
+  TunedModel(const std::string& golden_case, const nn::Precision& precision, const std::vector<MakeMethod>& methods)
+      : loaded_(models::open_model(golden_dir(golden_case) + "/checkpoint", precision)) {
     for (const MakeMethod& make : methods) {
-      methods_.push_back(make(dtype));
+      methods_.push_back(make(precision.activation()));
       methods_.back()->declare(model().sites(), model().parameters());
     }
     models::load_weights(loaded_);

@@ -39,6 +39,7 @@ inline void add_weight_methods(const std::string& model, const std::function<voi
   alone({"lora_pissa", {lora_as({.init_lora_weights = "pissa", .target_modules = {"in_proj", "out_proj"}})}});
   alone({"lora_pissa_slices", {lora_as({.init_lora_weights = "pissa_niter_4", .target_modules = some})}});
   alone({"lora_olora", {lora_as({.init_lora_weights = "olora", .target_modules = {"in_proj", "out_proj"}})}});
+  alone({"lora_loftq", {lora_as({.init_lora_weights = "loftq", .target_modules = {"in_proj:x", "out_proj"}})}});
   alone({"lora_pissa_dropout",
          {lora_as({.lora_dropout = 0.3, .init_lora_weights = "pissa", .target_modules = {"out_proj"}})},
          0,
