@@ -12,8 +12,9 @@ using testing::GoldenStream;
 using testing::relative_error;
 using testing::TunedModel;
 
-/// Weights rounded to bf16 and nothing else, so that what differs is what they lost.
-constexpr nn::Precision kRounded{.base = Dtype::kBf16, .compute = Dtype::kF32};
+/// Weights rounded to bf16, or to 8 bits row by row, and nothing else, so that what differs is what they lost.
+constexpr nn::Precision kRounded{.base = Dtype::kBf16, .compute = Dtype::kF32},
+    kInt8{.base = Dtype::kI8, .compute = Dtype::kF32};
 
 testing::MakeMethod loftq(int64_t rank, bool dora = false) {
   return testing::with<peft::Lora>({.r = rank,
@@ -65,8 +66,9 @@ class Loftq : public ::testing::TestWithParam<const char*> {
 
 TEST_P(Loftq, StartsWithTheBestOfItsRank) {
   const nn::Context run;
-  for (const int64_t rank : {1, 2, 64}) {
-    const TunedModel tuned(GetParam(), kRounded, {loftq(rank)});
+  for (const auto& [precision, rank] :
+       {std::pair<nn::Precision, int64_t>{kRounded, 1}, {kRounded, 2}, {kRounded, 64}, {kInt8, 1}, {kInt8, 64}}) {
+    const TunedModel tuned(GetParam(), precision, {loftq(rank)});
     int targets = 0;
     for (const auto& [id, edit] : tuned.edits().all()) {
       const nn::Site& site = tuned.model().sites().all()[static_cast<size_t>(id)];
