@@ -7,6 +7,8 @@
 #define MOLT_OPS_SCAN_FORWARD_INL_H_
 #endif
 
+#include <hwy/cache_control.h>
+
 #include "molt/device/cpu/parallel.h"
 #include "molt/ops/scan_common-inl.h"
 
@@ -49,7 +51,7 @@ class Forward {
       }
       int64_t chunk = sizes_.first_chunk[static_cast<size_t>(s)];
       for (int64_t t = in_.segments->begin(s); t < in_.segments->end(s); t += kChunk, ++chunk) {
-        if (saved_) std::copy_n(h_, sizes_.block_states(), saved_ + sizes_.saved_at(chunk, block));
+        if (saved_) save(saved_ + sizes_.saved_at(chunk, block));
         this->chunk(block, t, std::min(kChunk, in_.segments->end(s) - t));
       }
       if (state_.defined()) store_block(sizes_, block, h_, false, state_.data<T>() + s * all);
@@ -57,6 +59,13 @@ class Forward {
   }
 
  private:
+  // Past the caches: nobody reads it before the backward pass, when caches have long held other things.
+  void save(T* to) const {
+    const D d;
+    for (int64_t i = 0; i < sizes_.block_states(); i += static_cast<int64_t>(hn::Lanes(d)))
+      hn::Stream(hn::LoadU(d, h_ + i), d, to + i);
+  }
+
   void chunk(int64_t block, int64_t first, int64_t rows) {
     const D d;
     const int64_t live = sizes_.live(block), at = sizes_.first_channel(block);
@@ -177,6 +186,7 @@ void forward_typed(const ScanTensors& in, const Tensor& y, const Tensor& state, 
   parallel_ranges(blocks, kGrain / work + 1, [&](int64_t begin, int64_t end) {
     Forward<T, S> share(in, sizes, B, C, y, state, saved_data);
     for (int64_t block = begin; block < end; ++block) share.block(block);
+    if (saved_data) hwy::FlushStream();
   });
 }
 
