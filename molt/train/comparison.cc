@@ -111,7 +111,7 @@ double bar_share(const Column& column, double value) {
     lo -= (hi - lo) * 0.5;
   else
     lo = std::min(lo, 0.0);
-  return hi > lo ? std::clamp((value - lo) / (hi - lo), 0.0, 1.0) : 1.0;
+  return hi > lo ? std::clamp((value - lo) / (hi - lo), 0.0, 1.0) : value == 0 ? 0.0 : 1.0;
 }
 
 std::string colour_of(size_t i) { return str("s", i % 8); }

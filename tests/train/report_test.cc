@@ -179,6 +179,23 @@ TEST(Report, DivergedRunsGivePages) {
   check(report_page(c));
 }
 
+TEST(Report, AScoreOfZeroHasNoBar) {
+  ComparisonReport c;
+  c.score_name = "exact_match";
+  for (const char* name : {"a", "b"}) {
+    MethodResult m;
+    m.name = name;
+    m.scores = {{"exact_match", 0}};
+    c.methods.push_back(m);
+  }
+  const std::string empty = "<i style=\"width:0.0%\">", full = "<i style=\"width:100.0%\">";
+  EXPECT_TRUE(contains(report_page(c), empty));
+  EXPECT_FALSE(contains(report_page(c), full));
+  c.methods[1].scores[0].second = 0.5;
+  EXPECT_TRUE(contains(report_page(c), empty));
+  EXPECT_TRUE(contains(report_page(c), full));
+}
+
 TEST(Report, TextStaysText) {
   const std::string evil = "</script></td><script>alert(1)</script><img src=x onerror=alert(1)>\"'&\xff\x01";
   RunReport r = example_report(48);
