@@ -122,7 +122,7 @@ TEST(SsmMethodOptions, AreRefusedByName) {
   refused([=] { peft::PromptTuning({.prompt_tuning_init = "TEXT"}, 0, f); }, "prompt_tuning_init");
   refused([=] { peft::AdditionalScan({.extra_states = 0}, 0, f); }, "extra_states");
   refused([=] { peft::StateOffset({.offset = "x"}, 0, f); }, "offset");
-  refused([=] { peft::StateOffset({.r = -1}, 0, f); }, "r must not");
+  refused([=] { peft::StateOffset({.r = -1}, 0, f); }, "state_offset: r must be at least 0");
   const TunedModel plain("tied_small", f, {});
   const nn::SiteTable& sites = plain.model().sites();
   refused([&] { peft::StateOffset({.target_modules = {"tap.x"}}, 0, f).attach(sites); }, "tap.x");
