@@ -1,11 +1,12 @@
-// Blocks on the CPU: size classes (four per power of two) with a free list each, and chunks of huge pages for what
-// stays.
+// Blocks on the CPU: size classes (four to eight per power of two) with a free list each, and chunks of huge pages for
+// what stays.
 #include "molt/device/memory.h"
 
 #if defined(__GLIBC__)
 #include <malloc.h>
 #endif
 #include <sys/mman.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <cerrno>
@@ -23,13 +24,32 @@ namespace molt {
 namespace {
 
 constexpr size_t kHugePage = size_t{1} << 21;
+/// Where much is free, a block serves requests down to such a part of it.
+constexpr size_t kFits = 3;
 
-/// Memory from the system, by huge pages where it is large enough. Null where there is none left.
+/// Memory from the system; where it is large enough by huge pages of its own, which go back when it does. Null where
+/// there is none left.
 void* system_memory(size_t bytes) {
-  void* data = nullptr;
-  if (::posix_memalign(&data, bytes >= kHugePage ? kHugePage : 64, bytes) != 0) return nullptr;
-  if (bytes >= kHugePage) ::madvise(data, bytes, MADV_HUGEPAGE);
-  return data;
+  if (bytes < kHugePage) {
+    void* data = nullptr;
+    return ::posix_memalign(&data, 64, bytes) == 0 ? data : nullptr;
+  }
+  void* const mapped = ::mmap(nullptr, bytes + kHugePage, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  if (mapped == MAP_FAILED) return nullptr;
+  char* const begin = static_cast<char*>(mapped);
+  const size_t before = (kHugePage - reinterpret_cast<uintptr_t>(begin) % kHugePage) % kHugePage;
+  const size_t page = static_cast<size_t>(::sysconf(_SC_PAGESIZE)), used = (bytes + page - 1) / page * page;
+  if (before > 0) ::munmap(begin, before);
+  if (before + used < bytes + kHugePage) ::munmap(begin + before + used, bytes + kHugePage - before - used);
+  ::madvise(begin + before, used, MADV_HUGEPAGE);
+  return begin + before;
+}
+
+void give_back(void* data, size_t bytes) {
+  if (bytes < kHugePage)
+    std::free(data);
+  else
+    ::munmap(data, bytes);
 }
 
 [[noreturn]] void none_left(size_t bytes, size_t live) {
@@ -44,7 +64,9 @@ struct Chunk {
   size_t size, used = 0;
 
   explicit Chunk(size_t bytes) : data(static_cast<char*>(system_memory(bytes))), size(bytes) {}
-  ~Chunk() { std::free(data); }
+  ~Chunk() {
+    if (data) give_back(data, size);
+  }
   Chunk(const Chunk&) = delete;
   Chunk& operator=(const Chunk&) = delete;
 };
@@ -63,23 +85,47 @@ struct Pool {
   std::vector<std::weak_ptr<Chunk>> chunks;
   MemoryUse use;
 
-  void* take(size_t capacity) {
+  /// Memory of `capacity` bytes, or somewhat more where that is free: batches differ in size from step to step, and
+  /// what served one should serve the next. `capacity` becomes what there is; what is counted is what was wanted.
+  void* take(size_t& capacity) {
     std::lock_guard lock(mutex);
-    use.live += capacity;
+    const size_t wanted = capacity;
+    // What a step keeps for its backward pass should not lie in blocks that are too large; a step that is smaller than
+    // the ones before it may.
+    const bool plenty = use.reserved - use.live > use.live / 2;
+    void* data = take_free(capacity, plenty ? kFits * capacity : capacity);
+    if (!data) {
+      // What a smaller batch has left is not needed beside this.
+      drop_free(std::max(capacity / 2, kHugePage), capacity);
+      data = system_memory(capacity);
+      if (!data) none_left(capacity, use.live);
+      use.reserved += capacity;
+    }
+    use.live += wanted;
     use.peak = std::max(use.peak, use.live);
-    auto& list = free[capacity];
-    if (!list.empty()) {
-      void* data = list.back();
-      list.pop_back();
+    return data;
+  }
+  /// The smallest free block of at least `capacity` and at most `most` bytes, or null.
+  void* take_free(size_t& capacity, size_t most) {
+    for (auto at = free.lower_bound(capacity); at != free.end() && at->first <= most; ++at) {
+      if (at->second.empty()) continue;
+      void* data = at->second.back();
+      at->second.pop_back();
+      capacity = at->first;
       return data;
     }
-    void* data = system_memory(capacity);
-    if (!data) {
-      use.live -= capacity;
-      none_left(capacity, use.live);
+    return nullptr;
+  }
+  /// Gives the largest free block of at least `least` and less than `most` bytes back to the system.
+  void drop_free(size_t least, size_t most) {
+    for (auto at = free.lower_bound(most); at != free.begin();) {
+      if ((--at)->first < least) return;
+      if (at->second.empty()) continue;
+      give_back(at->second.back(), at->first);
+      at->second.pop_back();
+      use.reserved -= at->first;
+      return;
     }
-    use.reserved += capacity;
-    return data;
   }
   /// Memory that stays, and the chunk it is part of.
   std::pair<void*, std::shared_ptr<Chunk>> take_lasting(size_t capacity) {
@@ -103,15 +149,15 @@ struct Pool {
     std::lock_guard lock(mutex);
     use.live -= capacity, use.reserved -= capacity;
   }
-  void put(void* data, size_t capacity) {
+  void put(void* data, size_t capacity, size_t wanted) {
     std::lock_guard lock(mutex);
-    use.live -= capacity;
+    use.live -= wanted;
     free[capacity].push_back(data);
   }
   void trim() {
     std::lock_guard lock(mutex);
     for (auto& [capacity, list] : free) {
-      for (void* data : list) std::free(data), use.reserved -= capacity;
+      for (void* data : list) give_back(data, capacity), use.reserved -= capacity;
       list.clear();
     }
   }
@@ -129,7 +175,7 @@ std::shared_ptr<Block> Block::allocate(Device device, size_t bytes) {
   auto block = std::shared_ptr<Block>(new Block);
   block->bytes_ = bytes;
   block->device_ = device;
-  const size_t capacity = size_class(bytes);
+  size_t capacity = size_class(bytes);
   block->data_ = pool().take(capacity);
   block->capacity_ = capacity;
   return block;
@@ -152,7 +198,7 @@ std::shared_ptr<Block> Block::wrap(const void* data, size_t bytes, std::shared_p
 }
 
 Block::~Block() {
-  if (capacity_ > 0) pool().put(data_, capacity_);
+  if (capacity_ > 0) pool().put(data_, capacity_, size_class(bytes_));
 }
 
 MemoryUse memory_use() {
