@@ -160,7 +160,7 @@ HWY_INLINE void log1p_each(D d, hn::Vec<D> (&v)[K]) {
 }
 
 /// x = log(1 + e^x), and slope, its derivative sigmoid(x), if kSlope. Above 20 it is x itself with slope 1, as in
-/// torch.
+/// torch; below -87 (f32) or -700 (f64) both are 0.
 template <bool kSlope, int K, class D>
 HWY_INLINE void softplus_each(D d, hn::Vec<D> (&x)[K], hn::Vec<D> (&slope)[K]) {
   using T = hn::TFromD<D>;
@@ -168,6 +168,9 @@ HWY_INLINE void softplus_each(D d, hn::Vec<D> (&x)[K], hn::Vec<D> (&slope)[K]) {
   hn::Vec<D> e[K];
   MOLT_EACH(K) e[i] = at_most(d, T(20), x[i]);
   exp_each(d, e);
+  // Zero, where e^x would saturate: steps next to the smallest number make processors slow wherever they lead.
+  const auto none = hn::Set(d, T(sizeof(T) == 4 ? -87 : -700));
+  MOLT_EACH(K) e[i] = hn::IfThenElse(hn::Lt(x[i], none), hn::Zero(d), e[i]);
   if (kSlope) {
     MOLT_EACH(K) slope[i] = hn::Mul(e[i], reciprocal(d, hn::Add(one, e[i])));
     MOLT_EACH(K) slope[i] = hn::IfThenElse(hn::Gt(x[i], limit), one, slope[i]);

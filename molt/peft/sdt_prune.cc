@@ -9,7 +9,7 @@
 namespace molt::peft {
 namespace {
 
-constexpr double kNoStep = -1e4;    // softplus of it is 0, or f32's smallest number
+constexpr double kNoStep = -1e4;    // softplus of it is 0
 constexpr double kForgetsAll = 80;  // exp(−Δ e^80) is 0, or f32's smallest number, for every Δ above 1e-32
 
 class PrunedChannels final : public nn::Edit {
