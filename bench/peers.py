@@ -10,6 +10,7 @@ in_proj, x_proj and out_proj, one segment, every token labelled; forward, loss, 
     mambapy    use_mambapy: its parallel scan (package mambapy)
     autocast   mambapy under torch.autocast in bfloat16
     compile    torch.compile with use_associative_scan
+    compile_autocast    the same under torch.autocast in bfloat16
 
 Each runs in a process of its own under a time limit; one that fails or runs out of time is a line with "error". This
 file needs nothing but Python; the interpreter given by --python needs torch, transformers and peft (pip install torch
@@ -25,7 +26,7 @@ import subprocess
 import sys
 import time
 
-WAYS = ("default", "mambapy", "autocast", "compile")
+WAYS = ("default", "mambapy", "autocast", "compile", "compile_autocast")
 
 
 def parse():
@@ -55,7 +56,8 @@ def build(way, options):
     torch.manual_seed(0)
     config = MambaConfig(vocab_size=options.vocabulary, hidden_size=options.d_model, num_hidden_layers=options.layers,
                          use_mambapy=way in ("mambapy", "autocast"), use_cache=False)
-    if way == "compile":
+    compiled = way.startswith("compile")
+    if compiled:
         config.use_associative_scan = True
     model = MambaForCausalLM(config)
     model_type, type(config).model_type = config.model_type, "passed by"
@@ -64,7 +66,7 @@ def build(way, options):
     type(config).model_type = model_type
     adapted = {name.split(".lora_")[0].split(".")[-1] for name, p in model.named_parameters() if p.requires_grad}
     assert adapted == set(targets), adapted
-    return torch.compile(model) if way == "compile" else model
+    return torch.compile(model) if compiled else model
 
 
 def work(way, options):
@@ -81,7 +83,7 @@ def work(way, options):
     seconds, losses = [], []
     for _ in range(options.warmup + options.steps):
         start = time.perf_counter()
-        with torch.autocast("cpu", torch.bfloat16, enabled=way == "autocast"):
+        with torch.autocast("cpu", torch.bfloat16, enabled="autocast" in way):
             logits = model(input_ids=ids[:, :-1]).logits
             loss = torch.nn.functional.cross_entropy(logits[0].float(), ids[0, 1:])
         loss.backward()
@@ -135,7 +137,7 @@ def main():
             return 2
     failed = 0
     for way in ways:
-        line = {"peer": "transformers+peft", "way": way, "precision": "bf16" if way == "autocast" else "f32",
+        line = {"peer": "transformers+peft", "way": way, "precision": "bf16" if "autocast" in way else "f32",
                 "d_model": options.d_model, "layers": options.layers, "segment": options.segment,
                 "threads": options.threads, "steps": options.steps}
         line.update(launch(way, options))
