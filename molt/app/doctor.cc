@@ -38,10 +38,12 @@ Finding products() {
   Finding f{"products", Health::kOk, str("oneDNN ", cpu.onednn, " with ", cpu.matmul), ""};
   if (cpu.bf16) {
     f.text += str(", bf16 natively", cpu.amx ? " on AMX tiles" : "");
+    if (cpu.int8) f.text += ", int8 natively";
   } else {
     f.health = Health::kNote;
-    f.text += ", no native bf16";
+    f.text += cpu.int8 ? ", int8 natively (VNNI), no native bf16" : ", no native bf16";
     f.advice = "compute and base_dtype are f32 by default; bf16 would be rounded, but no faster or smaller";
+    if (cpu.int8) f.advice += "; base_dtype=int8 is faster than f32 and a quarter of its size";
   }
   return f;
 }
@@ -162,7 +164,7 @@ Finding product_speed(double seconds) {
   };
   std::string found = "f32 " + text({.compute = Dtype::kF32});
   if (bf16_supported()) found += "; bf16 " + text({.compute = Dtype::kBf16});
-  if (cpu_info().amx) found += "; int8 " + text({.compute = Dtype::kI8, .int8 = true});
+  if (cpu_info().int8) found += "; int8 " + text({.compute = Dtype::kI8, .int8 = true});
   return {"product speed", Health::kOk, found, ""};
 }
 

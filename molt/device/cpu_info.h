@@ -11,6 +11,7 @@ struct CpuInfo {
   std::string onednn;  ///< oneDNN's version, such as "2.6.3"
   bool bf16 = false;   ///< products of bf16 numbers run natively
   bool amx = false;    ///< … on matrix tiles
+  bool int8 = false;   ///< products of 8-bit integers run natively, on matrix tiles or AVX-512 with VNNI
   int threads = 1;     ///< threads that work is split over now: OMP_NUM_THREADS or set_compute_threads()
 };
 

@@ -30,9 +30,10 @@ struct PackOptions {
 /// support (bf16_supported()), a bf16 weight is rounded to bf16 but kept and computed in f32. Activations may be f32 or
 /// bf16 (f64 under f64) whatever the compute type; they are converted in pooled memory on the way.
 ///
-/// A weight of 8 bits multiplies, on a matrix unit, activations of 8 bits (compute i8) or of 16 (any other), each row
-/// with a factor of its own; elsewhere it is widened to the compute type on the way, piece by piece (i8: bf16 or f32).
-/// Under f64 it is widened once. Const members may be called from several threads.
+/// A weight of 8 bits multiplies, on a matrix unit or AVX-512 with VNNI, activations of 8 bits (compute i8; but 16 on
+/// the way back through a vocabulary) or of 16 (any other), each row with a factor of its own; elsewhere it is widened
+/// to the compute type on the way, piece by piece (i8: bf16 or f32). Under f64 it is widened once. Const members may be
+/// called from several threads.
 class PackedMatrix {
  public:
   PackedMatrix() = default;

@@ -1,5 +1,7 @@
-// Whether the matrix unit may be used. Compiled for any processor, as it is asked on any.
+// Whether the matrix unit and the vectors of 8-bit integers may be used. Compiled for any processor, as it is asked on
+// any.
 #include <cstdlib>
+#include <string_view>
 
 #include "molt/device/cpu/amx_gemm.h"
 #include "molt/device/cpu/dnnl.h"
@@ -14,12 +16,23 @@
 namespace molt::amx {
 namespace {
 
+bool ask_vnni() {
+#if HWY_ARCH_X86
+  const char* wish = std::getenv("MOLT_SIMD");
+  if (wish && *wish && std::string_view(wish) != "avx512") return false;
+  return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+         __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq") &&
+         __builtin_cpu_supports("avx512vnni");
+#else
+  return false;
+#endif
+}
+
 bool ask() {
 #if HWY_ARCH_X86
   const char* wish = std::getenv("MOLT_SIMD");
   if (wish && *wish) return false;
-  if (!onednn::has_amx() || !__builtin_cpu_supports("avx512bf16") || !__builtin_cpu_supports("avx512vnni"))
-    return false;
+  if (!onednn::has_amx() || !__builtin_cpu_supports("avx512bf16") || !ask_vnni()) return false;
   constexpr long kRequest = 0x1023, kTileData = 18;  // ARCH_REQ_XCOMP_PERM: the kernel must save larger registers
   return syscall(SYS_arch_prctl, kRequest, kTileData) == 0;
 #else
@@ -31,6 +44,11 @@ bool ask() {
 
 bool available() {
   static const bool answer = ask();
+  return answer;
+}
+
+bool int8_available() {
+  static const bool answer = available() || ask_vnni();
   return answer;
 }
 

@@ -7,6 +7,7 @@
 #include <cstring>
 #include <optional>
 
+#include "molt/device/cpu/amx_kernels.h"
 #include "molt/device/cpu/dnnl.h"
 #include "molt/device/cpu/parallel.h"
 #include "molt/device/cpu/scratch.h"
@@ -19,6 +20,9 @@ namespace molt::amx {
 namespace {
 constexpr int64_t kElements = 512;  // of a tile
 constexpr int64_t kMaxSteps = 24;   // tiles along K for which 512 rows leave room in the second-level cache
+
+/// Up to here rows do not fill a tile, and vectors read the weights as fast as memory gives them.
+constexpr int64_t kFewRows = 4, kLongestFew = 8192;
 
 /// Bytes of the tiles of activations.
 size_t tile_bytes(const Rows& x) {
@@ -70,6 +74,96 @@ int64_t Rows::parts() const {
   return std::max<int64_t>(1, (steps() + most - 1) / most);
 }
 
+void Rows::pack_share(const ConstMatrix& x, const float* factors, int64_t thread, int64_t threads) const {
+  const int64_t begin = row_blocks() * thread / threads, end = row_blocks() * (thread + 1) / threads;
+  digits_ ? quantise_share(x, factors, begin, end) : pack_bf16_share(x, begin, end);
+}
+
+Rows Rows::pack(const ConstMatrix& x) {
+  const Rows packed(x.rows, x.cols);
+  const int64_t shares = std::min<int64_t>(packed.row_blocks(), thread_count());
+  parallel_for(shares, x.rows * x.cols > (1 << 15) ? 1 : shares,
+               [&](int64_t i) { packed.pack_share(x, nullptr, i, shares); });
+  return packed;
+}
+
+void Panels::run(const ConstMatrix& x, const Matrix& y, const RunOptions& options) const {
+  if (x.rows <= kFewRows && x.cols <= kLongestFew && !options.more_rows)
+    return digits_ ? few_int8(x, y, options.bias, options.accumulate)
+                   : few_bf16(x, y, options.bias, options.accumulate);
+  multiply(&x, Rows(x.rows, x.cols, digits_), y, options);
+}
+void Panels::run(const Rows& x, const Matrix& y, const RunOptions& options) const {
+  MOLT_CHECK(x.digits() == 0 && digits_ == 0, "amx: rows of another format than the weights");
+  multiply(nullptr, x, y, options);
+}
+
+namespace {
+
+constexpr size_t kPastCaches = size_t{1} << 19;  // bytes of a result from which on it is written past the caches
+
+/// How the blocks of a result are split among threads: by rows and by columns.
+struct Grid {
+  int64_t rows = 1, cols = 1;
+};
+Grid grid_for(int64_t row_blocks, int64_t panels, int64_t threads) {
+  Grid best;
+  int64_t least = row_blocks * panels + 1;
+  // By columns first: each core then reads its part of the weights only.
+  for (int64_t cols = std::min(threads, panels); cols >= 1; --cols) {
+    const int64_t rows = std::clamp<int64_t>(threads / cols, 1, row_blocks);
+    const int64_t work = ((row_blocks + rows - 1) / rows) * ((panels + cols - 1) / cols);
+    if (work < least) least = work, best = {rows, cols};
+  }
+  return best;
+}
+
+}  // namespace
+
+void Panels::multiply(const ConstMatrix* plain, const Rows& x, const Matrix& y, const RunOptions& o) const {
+  const int64_t parts = x.parts(), row_blocks = x.row_blocks(), panels = (n_ + 31) / 32;
+  std::optional<Scratch> store;
+  if (parts > 1) store.emplace(panels * row_blocks, kBlock, Dtype::kF32);
+  const size_t size = dtype_size(y.dtype);
+  const bool lines = reinterpret_cast<uintptr_t>(y.data) % 64 == 0 && static_cast<size_t>(y.ld) * size % 64 == 0 &&
+                     static_cast<size_t>(y.rows * y.cols) * size > kPastCaches;
+  // Below this many tiles of weights, or products, a second thread costs more than it brings.
+  const bool alone = omp_in_parallel() || (panels * steps_ < 256 && panels * steps_ * row_blocks < 512);
+  const Grid grid = grid_for(row_blocks, panels, alone ? 1 : thread_count());
+  const int64_t threads = grid.rows * grid.cols;
+  Kernel& kernel = digits_ == 0 ? blocks_bf16 : available() ? blocks_int8 : blocks_vnni;
+  const auto share = [&](int64_t thread, auto&& wait) {
+    if (plain) {
+      x.pack_share(*plain, row_scales(), thread, threads);
+      wait();
+    }
+    const int64_t i = thread / grid.cols, j = thread % grid.cols;
+    for (int64_t part = 0; part < parts; ++part) {
+      const int64_t begin = x.part_begin(part), end = x.part_begin(part + 1);
+      const Call call{x,
+                      *this,
+                      part,
+                      begin,
+                      end - begin,
+                      part + 1 == parts,
+                      store ? static_cast<float*>(store->view.data) : nullptr,
+                      y,
+                      o.bias,
+                      o.accumulate,
+                      lines,
+                      o.more_rows,
+                      o.more_panels};
+      kernel(call, row_blocks * i / grid.rows, row_blocks * (i + 1) / grid.rows, panels * j / grid.cols,
+             panels * (j + 1) / grid.cols);
+    }
+  };
+  if (threads == 1) return share(0, [] {});
+#pragma omp parallel num_threads(static_cast <int>(threads))
+  share(omp_get_thread_num(), [] {
+#pragma omp barrier
+  });
+}
+
 }  // namespace molt::amx
 
 #if HWY_ARCH_X86
@@ -78,29 +172,10 @@ int64_t Rows::parts() const {
 
 #include "molt/device/cpu/amx_begin-inl.h"
 #include "molt/device/cpu/amx_tiles-inl.h"
+#include "molt/device/cpu/int8_sums-inl.h"
 
 namespace molt::amx {
 namespace {
-
-constexpr size_t kPastCaches = size_t{1} << 19;  // bytes of a result from which on it is written past the caches
-
-struct Call {
-  const Rows& x;
-  const Panels& weights;
-  int64_t part, begin, steps;  // along K: this part of a long sum
-  bool last;                   // of the parts
-  float* store;                // where sums wait for the next part, block by block; null where there is one only
-  Matrix y;
-  const float* bias;
-  bool accumulate;
-  bool lines;             // rows of y are whole cache lines
-  const Rows* more_rows;  // the second product, with the last part
-  const Panels* more_panels;
-};
-
-/// Tiles along K that are treated together: 32 columns of weights then stay in the first-level cache, while rows come
-/// from the second. Rows of sums that wait for the next run are kept close by.
-constexpr int64_t kRun = 8, kRowsAtOnce = 16;
 
 /// A run of tiles along K for one block of sums.
 struct Stretch {
@@ -162,26 +237,23 @@ void finish_int8_block(const Call& c, int64_t r, int64_t p, const float* sums) {
   alignas(64) float more[kBlock];
   if (c.more_rows) low_rank_block(c, r, p, more);
   const int64_t row = r * c.x.block_rows(), col = p * 32;
-  Int8Sums s{.sums = reinterpret_cast<const int32_t*>(sums),
-             .digits = c.x.digits(),
-             .row_scales = c.x.scales() + row,
-             .column_scales = c.weights.column_scales() ? c.weights.column_scales() + col : nullptr,
-             .more = c.more_rows ? more : nullptr,
-             .bias = c.bias ? c.bias + col : nullptr,
-             .accumulate = c.accumulate,
-             .rows = std::min(c.x.block_rows(), c.y.rows - row),
-             .cols = std::min<int64_t>(32, c.y.cols - col)};
-  const int64_t at = row * c.y.ld + col;
-  if (c.y.dtype == Dtype::kF32)
-    finish_int8(s, static_cast<float*>(c.y.data) + at, c.y.ld, c.lines);
-  else
-    finish_int8(s, static_cast<bf16*>(c.y.data) + at, c.y.ld, c.lines);
+  const Int8Sums s{.sums = reinterpret_cast<const int32_t*>(sums),
+                   .digits = c.x.digits(),
+                   .row_scales = c.x.scales() + row,
+                   .column_scales = c.weights.column_scales() ? c.weights.column_scales() + col : nullptr,
+                   .more = c.more_rows ? more : nullptr,
+                   .bias = c.bias ? c.bias + col : nullptr,
+                   .accumulate = c.accumulate,
+                   .rows = std::min(c.x.block_rows(), c.y.rows - row),
+                   .cols = std::min<int64_t>(32, c.y.cols - col)};
+  finish_int8<true>(s, c.y, row, col, c.lines);
 }
 
 /// Blocks of rows [row_begin, row_end) by panels [panel_begin, panel_end).
 template <Format kFormat>
 void blocks(const Call& c, int64_t row_begin, int64_t row_end, int64_t panel_begin, int64_t panel_end) {
   alignas(64) float sums[kRowsAtOnce * kBlock];
+  configure_tiles();
   for (int64_t first = row_begin; first < row_end; first += kRowsAtOnce) {
     const int64_t last = std::min(first + kRowsAtOnce, row_end), all = last - first;
     for (int64_t p = panel_begin; p < panel_end; ++p) {
@@ -215,27 +287,9 @@ void blocks(const Call& c, int64_t row_begin, int64_t row_end, int64_t panel_beg
       }
     }
   }
+  _tile_release();
   _mm_sfence();
 }
-
-/// How the blocks of a result are split among threads: by rows and by columns.
-struct Grid {
-  int64_t rows = 1, cols = 1;
-};
-Grid grid_for(int64_t row_blocks, int64_t panels, int64_t threads) {
-  Grid best;
-  int64_t least = row_blocks * panels + 1;
-  // By columns first: each core then reads its part of the weights only.
-  for (int64_t cols = std::min(threads, panels); cols >= 1; --cols) {
-    const int64_t rows = std::clamp<int64_t>(threads / cols, 1, row_blocks);
-    const int64_t work = ((row_blocks + rows - 1) / rows) * ((panels + cols - 1) / cols);
-    if (work < least) least = work, best = {rows, cols};
-  }
-  return best;
-}
-
-/// Up to here rows do not fill a tile, and vectors read the weights as fast as memory gives them.
-constexpr int64_t kFewRows = 4, kLongestFew = 8192;
 
 /// How far ahead of its use a panel is fetched, in bytes: the hardware's look-ahead ends at each page.
 constexpr int64_t kAhead = 4096;
@@ -282,9 +336,20 @@ void few_rows_by_panel(const uint16_t* x, const bf16* b, int64_t steps, float* s
     }
 }
 
-/// y = x · weights for at most kFewRows rows and kLongestFew terms, whatever the types and strides.
-void few_rows(const ConstMatrix& x, const Panels& weights, const Matrix& y, const float* bias, bool accumulate) {
-  const int64_t steps = weights.steps(), width = steps * 32, panels = (weights.n() + 31) / 32;
+}  // namespace
+
+void Rows::pack_bf16_share(const ConstMatrix& x, int64_t first, int64_t last) const {
+  for (int64_t part = 0; part < parts(); ++part) {
+    const int64_t begin = part_begin(part) * 32, end = std::min(k_, part_begin(part + 1) * 32);
+    const ConstMatrix columns = x.col_range(begin, end - begin);
+    for (int64_t r = first; r < last; ++r)
+      x.dtype == Dtype::kF32 ? pack_rows<float>(columns, r * 32, tiles(r), at(part, r))
+                             : pack_rows<bf16>(columns, r * 32, tiles(r), at(part, r));
+  }
+}
+
+void Panels::few_bf16(const ConstMatrix& x, const Matrix& y, const float* bias, bool accumulate) const {
+  const int64_t steps = steps_, width = steps * 32, panels = (n_ + 31) / 32;
   alignas(64) uint16_t rows[kFewRows * kLongestFew];  // bits: bf16 would be cleared first
   for (int64_t r = 0; r < x.rows; ++r)
     for (int64_t s = 0; s < steps; ++s) {
@@ -296,7 +361,7 @@ void few_rows(const ConstMatrix& x, const Panels& weights, const Matrix& y, cons
   parallel_ranges(panels, 64 / steps + 1, [&](int64_t begin, int64_t end) {
     alignas(64) float sums[kFewRows * 32];
     for (int64_t p = begin; p < end; ++p) {
-      const bf16* b = weights.data() + p * steps * 2 * kTile;
+      const bf16* b = data() + p * steps * 2 * kTile;
       switch (x.rows) {
         case 1:
           few_rows_by_panel<1>(rows, b, steps, sums);
@@ -320,83 +385,11 @@ void few_rows(const ConstMatrix& x, const Panels& weights, const Matrix& y, cons
   });
 }
 
-}  // namespace
-
-void Rows::pack_share(const ConstMatrix& x, const float* factors, int64_t thread, int64_t threads) const {
-  if (digits_)
-    return quantise_share(x, factors, row_blocks() * thread / threads, row_blocks() * (thread + 1) / threads);
-  for (int64_t part = 0; part < parts(); ++part) {
-    const int64_t begin = part_begin(part) * 32, end = std::min(k_, part_begin(part + 1) * 32);
-    const ConstMatrix columns = x.col_range(begin, end - begin);
-    for (int64_t r = row_blocks() * thread / threads; r < row_blocks() * (thread + 1) / threads; ++r)
-      x.dtype == Dtype::kF32 ? pack_rows<float>(columns, r * 32, tiles(r), at(part, r))
-                             : pack_rows<bf16>(columns, r * 32, tiles(r), at(part, r));
-  }
+void blocks_bf16(const Call& c, int64_t row_begin, int64_t row_end, int64_t panel_begin, int64_t panel_end) {
+  blocks<Format::kBf16>(c, row_begin, row_end, panel_begin, panel_end);
 }
-
-Rows Rows::pack(const ConstMatrix& x) {
-  const Rows packed(x.rows, x.cols);
-  const int64_t shares = std::min<int64_t>(packed.row_blocks(), thread_count());
-  parallel_for(shares, x.rows * x.cols > (1 << 15) ? 1 : shares,
-               [&](int64_t i) { packed.pack_share(x, nullptr, i, shares); });
-  return packed;
-}
-
-void Panels::run(const ConstMatrix& x, const Matrix& y, const RunOptions& options) const {
-  if (x.rows <= kFewRows && x.cols <= kLongestFew && !options.more_rows)
-    return digits_ ? few_int8(x, y, options.bias, options.accumulate)
-                   : few_rows(x, *this, y, options.bias, options.accumulate);
-  multiply(&x, Rows(x.rows, x.cols, digits_), y, options);
-}
-void Panels::run(const Rows& x, const Matrix& y, const RunOptions& options) const {
-  MOLT_CHECK(x.digits() == 0 && digits_ == 0, "amx: rows of another format than the weights");
-  multiply(nullptr, x, y, options);
-}
-
-void Panels::multiply(const ConstMatrix* plain, const Rows& x, const Matrix& y, const RunOptions& o) const {
-  const int64_t parts = x.parts(), row_blocks = x.row_blocks(), panels = (n_ + 31) / 32;
-  std::optional<Scratch> store;
-  if (parts > 1) store.emplace(panels * row_blocks, kBlock, Dtype::kF32);
-  const size_t size = dtype_size(y.dtype);
-  const bool lines = reinterpret_cast<uintptr_t>(y.data) % 64 == 0 && static_cast<size_t>(y.ld) * size % 64 == 0 &&
-                     static_cast<size_t>(y.rows * y.cols) * size > kPastCaches;
-  // Below this many tiles of weights, or products, a second thread costs more than it brings.
-  const bool alone = omp_in_parallel() || (panels * steps_ < 256 && panels * steps_ * row_blocks < 512);
-  const Grid grid = grid_for(row_blocks, panels, alone ? 1 : thread_count());
-  const int64_t threads = grid.rows * grid.cols;
-  const auto share = [&](int64_t thread, auto&& wait) {
-    if (plain) {
-      x.pack_share(*plain, row_scales(), thread, threads);
-      wait();
-    }
-    const int64_t i = thread / grid.cols, j = thread % grid.cols;
-    configure_tiles();
-    for (int64_t part = 0; part < parts; ++part) {
-      const int64_t begin = x.part_begin(part), end = x.part_begin(part + 1);
-      const Call call{x,
-                      *this,
-                      part,
-                      begin,
-                      end - begin,
-                      part + 1 == parts,
-                      store ? static_cast<float*>(store->view.data) : nullptr,
-                      y,
-                      o.bias,
-                      o.accumulate,
-                      lines,
-                      o.more_rows,
-                      o.more_panels};
-      (digits_ ? blocks<Format::kInt8> : blocks<Format::kBf16>)(call, row_blocks * i / grid.rows,
-                                                                row_blocks * (i + 1) / grid.rows,
-                                                                panels * j / grid.cols, panels * (j + 1) / grid.cols);
-    }
-    _tile_release();
-  };
-  if (threads == 1) return share(0, [] {});
-#pragma omp parallel num_threads(static_cast <int>(threads))
-  share(omp_get_thread_num(), [] {
-#pragma omp barrier
-  });
+void blocks_int8(const Call& c, int64_t row_begin, int64_t row_end, int64_t panel_begin, int64_t panel_end) {
+  blocks<Format::kInt8>(c, row_begin, row_end, panel_begin, panel_end);
 }
 
 }  // namespace molt::amx
@@ -406,10 +399,10 @@ void Panels::multiply(const ConstMatrix* plain, const Rows& x, const Matrix& y, 
 #else
 
 namespace molt::amx {
-void Rows::pack_share(const ConstMatrix&, const float*, int64_t, int64_t) const {}
-Rows Rows::pack(const ConstMatrix& x) { return {x.rows, x.cols}; }
-void Panels::run(const ConstMatrix&, const Matrix&, const RunOptions&) const {}
-void Panels::run(const Rows&, const Matrix&, const RunOptions&) const {}
+void Rows::pack_bf16_share(const ConstMatrix&, int64_t, int64_t) const {}
+void Panels::few_bf16(const ConstMatrix&, const Matrix&, const float*, bool) const {}
+void blocks_bf16(const Call&, int64_t, int64_t, int64_t, int64_t) {}
+void blocks_int8(const Call&, int64_t, int64_t, int64_t, int64_t) {}
 }  // namespace molt::amx
 
 #endif

@@ -1,7 +1,8 @@
 // Products on Intel's matrix unit (AMX), of bf16 or of 8-bit integers: a weight packed once into tiles, and the kernels
-// that multiply by it. Stands before oneDNN's in the order of implementations: it takes f32 or bf16 activations as they
-// lie and converts them while it packs them, adds to what is there, writes f32 or bf16, and takes a low-rank addition
-// along in the same pass. Private to the device room.
+// that multiply by it. Tiles of 8-bit integers serve processors without the unit too: AVX-512 with VNNI multiplies the
+// same groups of four bytes. Stands before oneDNN's in the order of implementations: it takes f32 or bf16 activations
+// as they lie and converts them while it packs them, adds to what is there, writes f32 or bf16, and takes a low-rank
+// addition along in the same pass. Private to the device room.
 //
 // Weights of 8 bits meet activations of 8 bits: row t is a_t · h_t with whole numbers |h_t| <= 127, rounded to nearest
 // and a_t from the row's largest magnitude. Where that is too coarse, a second digit l_t carries on where the first
@@ -21,9 +22,15 @@ namespace molt::amx {
 /// Whether this processor has AMX and AVX-512 with bf16 and VNNI, the system lets us use them and MOLT_SIMD does not
 /// forbid it.
 bool available();
+/// Whether products of 8-bit integers run, on the matrix unit or on AVX-512 vectors (VNNI): all that stands here about
+/// them then works, additions of low rank apart.
+bool int8_available();
 
 /// What a tile, 16 rows of 64 bytes, holds: 32 or 64 numbers along K.
 enum class Format { kBf16, kInt8 };
+
+/// Sums of one block of a result, 32 rows of 32.
+constexpr int64_t kBlock = 32 * 32;
 
 /// Activations (M,K) packed into tiles: blocks of 32 rows (the last of 16 where that is enough), part by part along K,
 /// in the order in which the kernel reads them. Of 8-bit integers with two digits, a block is the first digits of 16
@@ -60,6 +67,8 @@ class Rows {
   float* scales() const { return reinterpret_cast<float*>(at(0, 0) + steps() * row_blocks() * 1024); }
 
  private:
+  void pack_bf16_share(const ConstMatrix& x, int64_t begin, int64_t end) const;
+  /// Without the matrix unit digits have 128 added.
   void quantise_share(const ConstMatrix& x, const float* factors, int64_t begin, int64_t end) const;
   int64_t rows_ = 0, k_ = 0;
   int digits_ = 0;
@@ -125,6 +134,7 @@ class Panels {
 
  private:
   void multiply(const ConstMatrix* plain, const Rows& x, const Matrix& y, const RunOptions& options) const;
+  void few_bf16(const ConstMatrix& x, const Matrix& y, const float* bias, bool accumulate) const;
   void few_int8(const ConstMatrix& x, const Matrix& y, const float* bias, bool accumulate) const;
   int64_t k_, n_;
   int digits_ = 0;

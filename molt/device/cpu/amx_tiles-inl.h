@@ -13,8 +13,7 @@
 namespace molt::amx {
 namespace {
 
-constexpr int64_t kTile = 512;       // bf16 in a tile of 16 rows of 64 bytes
-constexpr int64_t kBlock = 32 * 32;  // sums of a block
+constexpr int64_t kTile = 512;  // bf16 in a tile of 16 rows of 64 bytes
 
 struct TileConfig {
   uint8_t palette = 1, start_row = 0, reserved[14] = {};
@@ -149,63 +148,6 @@ inline void finish_lines(const float* sums, int64_t rows, const float* bias, T* 
       _mm512_stream_ps(y + 16, v1);
     } else {
       _mm512_stream_si512(reinterpret_cast<__m512i*>(y), narrow(v0, v1));
-    }
-  }
-}
-
-/// A block of whole sums of products of integers, and what they stand for.
-struct Int8Sums {
-  const int32_t* sums;  // rows of 32; with two digits, the second ones from row 16 on
-  int digits;
-  const float* row_scales;     // of the activations
-  const float* column_scales;  // of the weights; null where they are in the activations already
-  const float* more;           // rows of 32 that are added, or null
-  const float* bias;
-  bool accumulate;
-  int64_t rows, cols;
-};
-
-/// Whole sums of integers to y as floating numbers; past the caches where `lines` (rows of y are whole cache lines).
-template <class T>
-void finish_int8(const Int8Sums& s, T* y, int64_t ld, bool lines) {
-  const bool stream = lines && s.cols == 32 && !s.accumulate;
-  const uint32_t live = s.cols == 32 ? ~uint32_t{0} : (uint32_t{1} << s.cols) - 1;
-  const __mmask16 masks[] = {static_cast<__mmask16>(live), static_cast<__mmask16>(live >> 16)};
-  __m512 column[2], bias[2];
-  for (int i = 0; i < 2; ++i) {
-    column[i] = s.column_scales ? _mm512_loadu_ps(s.column_scales + i * 16) : _mm512_set1_ps(1.0f);
-    bias[i] = s.bias ? _mm512_maskz_loadu_ps(masks[i], s.bias + i * 16) : _mm512_setzero_ps();
-  }
-  for (int64_t r = 0; r < s.rows; ++r, y += ld) {
-    const int32_t* sums = s.sums + r * 32;
-    __m512 v[2];
-    for (int i = 0; i < 2; ++i) {
-      v[i] = _mm512_cvtepi32_ps(_mm512_load_si512(sums + i * 16));
-      if (s.digits == 2)
-        v[i] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(_mm512_load_si512(sums + 16 * 32 + i * 16)),
-                               _mm512_set1_ps(1.0f / 254), v[i]);
-      v[i] = _mm512_fmadd_ps(v[i], _mm512_mul_ps(column[i], _mm512_set1_ps(s.row_scales[r])), bias[i]);
-      if (s.more) v[i] = _mm512_add_ps(v[i], _mm512_load_ps(s.more + r * 32 + i * 16));
-    }
-    if constexpr (sizeof(T) == 4) {
-      for (int i = 0; i < 2; ++i) {
-        if (stream) {
-          _mm512_stream_ps(y + i * 16, v[i]);
-          continue;
-        }
-        if (s.accumulate) v[i] = _mm512_add_ps(v[i], _mm512_maskz_loadu_ps(masks[i], y + i * 16));
-        _mm512_mask_storeu_ps(y + i * 16, masks[i], v[i]);
-      }
-    } else if (stream) {
-      _mm512_stream_si512(reinterpret_cast<__m512i*>(y), narrow(v[0], v[1]));
-    } else {
-      for (int i = 0; i < 2; ++i) {
-        if (s.accumulate) {
-          const __m512i wide = _mm512_cvtepu16_epi32(_mm256_maskz_loadu_epi16(masks[i], y + i * 16));
-          v[i] = _mm512_add_ps(v[i], _mm512_castsi512_ps(_mm512_slli_epi32(wide, 16)));
-        }
-        _mm256_mask_storeu_epi16(y + i * 16, masks[i], reinterpret_cast<__m256i>(_mm512_cvtneps_pbh(v[i])));
-      }
     }
   }
 }

@@ -5,6 +5,7 @@
 #include <string_view>
 
 #include "molt/base/str.h"
+#include "molt/device/cpu/amx_gemm.h"
 #include "molt/device/cpu/dnnl.h"
 #include "molt/device/cpu/parallel.h"
 
@@ -56,7 +57,8 @@ CpuInfo cpu_info() {
   const dnnl_version_t* v = dnnl_version();
   info.onednn = str(v->major, '.', v->minor, '.', v->patch);
   info.bf16 = bf16_supported();
-  info.amx = onednn::has_amx();
+  info.amx = amx::available();
+  info.int8 = amx::int8_available();
   info.threads = compute_threads();
   return info;
 }

@@ -144,6 +144,9 @@ class Panel {
 /// where there are columns enough to pay for the copies of the left operand.
 constexpr int64_t kLongSum = 2048, kMaxTerms = 1024, kManyColumns = 256;
 
+/// Outputs from which on a weight is taken for a head.
+constexpr int64_t kVocabulary = 8192;
+
 /// A weight in one direction: panels along K.
 class Side {
  public:
@@ -225,7 +228,8 @@ class Side {
 
   const amx::Panels* panels() const { return amx_.get(); }
   std::string kernel_name(int64_t rows) const {
-    if (amx_) return amx_->format() == amx::Format::kInt8 ? str("amx_int8x", amx_->digits()) : "amx";
+    if (amx_ && amx_->digits() == 0) return "amx";
+    if (amx_) return str(amx::available() ? "amx" : "vnni", "_int8x", amx_->digits());
     return panels_[0]->kernel_name(rows);
   }
   size_t bytes() const {
@@ -238,7 +242,7 @@ class Side {
   int64_t n_;
   bool transposed_;
   Dtype dtype_;
-  std::unique_ptr<amx::Panels> amx_;  // where there is a matrix unit; otherwise oneDNN's panels along K:
+  std::unique_ptr<amx::Panels> amx_;  // where our own kernels run; otherwise oneDNN's panels along K:
   std::vector<std::unique_ptr<Panel>> panels_;
   std::vector<int64_t> begins_;  // of each panel, and K
 };
@@ -251,13 +255,15 @@ struct PackedMatrix::Impl {
   Dtype packed = Dtype::kF32;   // type of the packed copies
   bool int8 = false, has_forward = false, has_backward = false;
   std::unique_ptr<Side> forward, backward;  // none under f64
-  std::unique_ptr<Int8Rows> rows;           // 8-bit integers where there is no matrix unit: instead of sides
+  std::unique_ptr<Int8Rows> rows;           // 8-bit integers where nothing multiplies them: instead of sides
   std::shared_ptr<Block> plain;             // f64 only
 
-  /// 8-bit tiles, or bf16 ones where sums are too long for them.
+  /// 8-bit tiles, or wider ones where sums are too long for them. What goes back through a vocabulary (a softmax less
+  /// one label) holds one large number and many small ones: 8 bits would keep the label alone.
   std::unique_ptr<Side> int8_side(int64_t k, int64_t n, bool transposed, int64_t rows_hint) const {
-    if (k > amx::Panels::kLongestInt8) return std::make_unique<Side>(k, n, transposed, Dtype::kBf16, rows_hint);
-    return std::make_unique<Side>(k, n, transposed, compute == Dtype::kI8 ? 1 : 2);
+    if (k > amx::Panels::kLongestInt8) return std::make_unique<Side>(k, n, transposed, packed, rows_hint);
+    const bool coarse = compute == Dtype::kI8 && (transposed || k < kVocabulary);
+    return std::make_unique<Side>(k, n, transposed, coarse ? 1 : 2);
   }
 
   void pack_int8(const ConstMatrix& weight) {
@@ -266,17 +272,18 @@ struct PackedMatrix::Impl {
     if (stays) return void(rows = std::move(rounded));
     for (const std::unique_ptr<Side>* side : {&forward, &backward}) {
       if (!*side) continue;
-      if ((*side)->panels()->format() == amx::Format::kInt8) {
+      if ((*side)->panels() && (*side)->panels()->format() == amx::Format::kInt8) {
         (*side)->pack(*rounded);
         continue;
       }
-      const std::unique_ptr<bf16[]> wide(new bf16[static_cast<size_t>(outputs * inputs)]);
+      const std::unique_ptr<char[]> memory(new char[static_cast<size_t>(outputs * inputs) * dtype_size(packed)]);
+      const Matrix wide{memory.get(), outputs, inputs, inputs, packed};
+      std::vector<float> row(static_cast<size_t>(inputs));
       for (int64_t o = 0; o < outputs; ++o) {
-        std::vector<float> row(static_cast<size_t>(inputs));
         rounded->read_row(o, row.data());
-        convert(matrix_of(row.data(), 1, inputs), matrix_of(wide.get() + o * inputs, 1, inputs));
+        convert(matrix_of(row.data(), 1, inputs), wide.row_range(o, 1));
       }
-      (*side)->pack(static_cast<const void*>(wide.get()));
+      (*side)->pack(static_cast<const void*>(memory.get()));
     }
   }
 
@@ -371,8 +378,9 @@ PackedMatrix::PackedMatrix(const ConstMatrix& weight, const PackOptions& options
   p.packed = p.compute == Dtype::kF32 || !bf16_supported() ? Dtype::kF32 : Dtype::kBf16;
   p.has_forward = options.forward, p.has_backward = options.backward;
   if (p.int8 && p.compute != Dtype::kF64) {
-    if (amx::available() && options.forward) p.forward = p.int8_side(p.inputs, p.outputs, true, options.rows_hint);
-    if (amx::available() && options.backward) p.backward = p.int8_side(p.outputs, p.inputs, false, options.rows_hint);
+    const bool tiles = amx::int8_available();
+    if (tiles && options.forward) p.forward = p.int8_side(p.inputs, p.outputs, true, options.rows_hint);
+    if (tiles && options.backward) p.backward = p.int8_side(p.outputs, p.inputs, false, options.rows_hint);
   } else if (p.compute != Dtype::kF64) {
     if (options.forward) p.forward = std::make_unique<Side>(p.inputs, p.outputs, true, p.packed, options.rows_hint);
     if (options.backward) p.backward = std::make_unique<Side>(p.outputs, p.inputs, false, p.packed, options.rows_hint);
@@ -423,7 +431,7 @@ void PackedMatrix::gather_rows(const int64_t* ids, const Matrix& out) const {
 void PackedMatrix::repack(const ConstMatrix& weight) { impl_->pack(weight); }
 
 const amx::Panels* PackedMatrix::panels(bool forward) const {
-  const Side* side = !impl_ ? nullptr : forward ? impl_->forward.get() : impl_->backward.get();
+  const Side* side = !impl_ || !amx::available() ? nullptr : forward ? impl_->forward.get() : impl_->backward.get();
   return side ? side->panels() : nullptr;
 }
 

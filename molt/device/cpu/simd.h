@@ -10,7 +10,7 @@
 
 namespace molt {
 /// Settles which instruction set Highway kernels use: the best one, or less where MOLT_SIMD is "avx2" or "baseline" (to
-/// test on one machine what others will run).
+/// test on one machine what others will run). "avx512" means the best one too; only products then leave AMX alone.
 void choose_simd_target();
 }  // namespace molt
 

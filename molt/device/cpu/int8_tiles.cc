@@ -1,5 +1,6 @@
-// What 8-bit integers need beyond the kernel of amx_gemm.cc: weights and activations in tiles of 64 along K, and the
-// product of one row or a few, for which vectors read the weights as fast as memory gives them.
+// What 8-bit integers need beyond the kernels for many rows, on the matrix unit and without it: weights and activations
+// in tiles of 64 along K, and the product of one row or a few, for which vectors read the weights as fast as memory
+// gives them.
 #include <algorithm>
 #include <bit>
 #include <cstring>
@@ -51,8 +52,8 @@ void Panels::pack(const int8_t* plain, bool transposed, const float* scales) {
 
 #include <immintrin.h>
 
-#include "molt/device/cpu/amx_begin-inl.h"
-#include "molt/device/cpu/amx_tiles-inl.h"
+#include "molt/device/cpu/avx512_begin-inl.h"
+#include "molt/device/cpu/int8_sums-inl.h"
 
 namespace molt::amx {
 namespace {
@@ -87,13 +88,17 @@ RowScale scale_of(const T* row, const float* factors, int64_t k) {
   return most < 0x1p-100f ? RowScale{0, 0} : RowScale{most / 127, 127 / most};
 }
 
-/// The digits of 16 numbers at a time.
-inline void store_digits(__m512 scaled, int8_t* first, int8_t* second) {
+/// The digits of 16 numbers at a time, their bits in `flip` turned over: 0x80 adds 128, for kernels on vectors, whose
+/// left operand has no sign.
+inline void store_digits(__m512 scaled, __m128i flip, int8_t* first, int8_t* second) {
+  const auto store = [flip](__m512i digit, int8_t* to) {
+    _mm_store_si128(reinterpret_cast<__m128i*>(to), _mm_xor_si128(_mm512_cvtsepi32_epi8(digit), flip));
+  };
   const __m512i h = _mm512_cvtps_epi32(scaled);
-  _mm_store_si128(reinterpret_cast<__m128i*>(first), _mm512_cvtsepi32_epi8(h));
+  store(h, first);
   if (!second) return;
   const __m512 rest = _mm512_mul_ps(_mm512_sub_ps(scaled, _mm512_cvtepi32_ps(h)), _mm512_set1_ps(254.0f));
-  _mm_store_si128(reinterpret_cast<__m128i*>(second), _mm512_cvtsepi32_epi8(_mm512_cvtps_epi32(rest)));
+  store(_mm512_cvtps_epi32(rest), second);
 }
 
 /// kStreams rows of digits, `steps` · 64 bytes each with 128 added, by one panel: sums as rows of 32. Each sum is kept
@@ -158,6 +163,7 @@ void few_by_panel_of(int64_t streams, const uint8_t* x, const int8_t* b, int64_t
 }  // namespace
 
 void Rows::quantise_share(const ConstMatrix& x, const float* factors, int64_t begin, int64_t end) const {
+  const __m128i flip = _mm_set1_epi8(available() ? 0 : static_cast<char>(0x80));
   const auto quantise = [&](auto* data) {
     for (int64_t block = begin; block < end; ++block) {
       const int64_t row = block * block_rows(), count = tiles(block) == 1 ? 16 : block_rows();
@@ -177,7 +183,7 @@ void Rows::quantise_share(const ConstMatrix& x, const float* factors, int64_t be
             for (int64_t i = 0; i < 64; i += 16) {
               const int64_t k = (first + s) * 64 + i;
               const __m512 v = row + r < rows_ ? load_16(from, factors, k, k_) : _mm512_setzero_ps();
-              store_digits(_mm512_mul_ps(v, inverse), out + i, digits_ == 2 ? out + kBytes + i : nullptr);
+              store_digits(_mm512_mul_ps(v, inverse), flip, out + i, digits_ == 2 ? out + kBytes + i : nullptr);
             }
           }
         }
@@ -187,8 +193,7 @@ void Rows::quantise_share(const ConstMatrix& x, const float* factors, int64_t be
   x.dtype == Dtype::kF32 ? quantise(static_cast<const float*>(x.data)) : quantise(static_cast<const bf16*>(x.data));
 }
 
-/// Signed activations are shifted by 128 for the unit, which wants them unsigned, and the columns' sums taken off
-/// again.
+/// What the shift by 128 adds is taken off again: 128 times the sums of the columns.
 void Panels::few_int8(const ConstMatrix& x, const Matrix& y, const float* bias, bool accumulate) const {
   constexpr int64_t kMost = 8 * 8192;
   const int64_t width = steps_ * 64, panels = (n_ + 31) / 32, streams = x.rows * digits_;
@@ -201,14 +206,13 @@ void Panels::few_int8(const ConstMatrix& x, const Matrix& y, const float* bias, 
       scales[r] = scale.scale;
       for (int64_t k = 0; k < width; k += 16) {
         auto* first = reinterpret_cast<int8_t*>(rows) + r * width + k;
-        store_digits(_mm512_mul_ps(load_16(row, row_scales(), k, k_), _mm512_set1_ps(scale.inverse)), first,
-                     digits_ == 2 ? first + x.rows * width : nullptr);
+        store_digits(_mm512_mul_ps(load_16(row, row_scales(), k, k_), _mm512_set1_ps(scale.inverse)),
+                     _mm_set1_epi8(static_cast<char>(0x80)), first, digits_ == 2 ? first + x.rows * width : nullptr);
       }
     };
     x.dtype == Dtype::kF32 ? fill(static_cast<const float*>(x.data) + r * x.ld)
                            : fill(static_cast<const bf16*>(x.data) + r * x.ld);
   }
-  for (int64_t i = 0; i < streams * width; ++i) rows[i] ^= 0x80;
   const auto* const weights = reinterpret_cast<const int8_t*>(data());
   parallel_ranges(panels, 64 / steps_ + 1, [&](int64_t begin, int64_t end) {
     alignas(64) int32_t raw[8 * 32];
@@ -228,10 +232,7 @@ void Panels::few_int8(const ConstMatrix& x, const Matrix& y, const float* bias, 
                            .accumulate = accumulate,
                            .rows = x.rows,
                            .cols = std::min<int64_t>(32, n_ - p * 32)};
-      if (y.dtype == Dtype::kF32)
-        finish_int8(whole, static_cast<float*>(y.data) + p * 32, y.ld, false);
-      else
-        finish_int8(whole, static_cast<bf16*>(y.data) + p * 32, y.ld, false);
+      finish_int8<false>(whole, y, 0, p * 32, false);
     }
   });
 }
