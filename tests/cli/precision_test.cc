@@ -4,6 +4,7 @@
 
 #include "molt/base/file.h"
 #include "molt/base/json.h"
+#include "molt/device/cpu_info.h"
 #include "tests/cli/tiny.h"
 
 namespace molt::test {
@@ -42,7 +43,8 @@ TEST(Precision, Bf16FollowsTheLossesOfF32) {
     EXPECT_LT(std::fabs(a - b) / b, 0.01) << "steps from " << i + 1;
   }
   EXPECT_LT(wide.back(), wide.front() / 4) << "something is learnt, so there is a curve to follow";
-  EXPECT_NE(narrow, wide) << "these are two precisions";
+  // Without native bf16, products are of f32 numbers either way, and the base is bf16 already.
+  if (bf16_supported()) EXPECT_NE(narrow, wide) << "these are two precisions";
 }
 
 }  // namespace
