@@ -44,7 +44,9 @@ TEST(Precision, Bf16FollowsTheLossesOfF32) {
   }
   EXPECT_LT(wide.back(), wide.front() / 4) << "something is learnt, so there is a curve to follow";
   // Without native bf16, products are of f32 numbers either way, and the base is bf16 already.
-  if (bf16_supported()) EXPECT_NE(narrow, wide) << "these are two precisions";
+  if (bf16_supported()) {
+    EXPECT_NE(narrow, wide) << "these are two precisions";
+  }
 }
 
 }  // namespace
