@@ -99,11 +99,12 @@ std::vector<double> transposed(const std::vector<double>& m, int64_t rows, int64
   return out;
 }
 
-/// How far a number of a product's left operand may be off, as a share of the row's largest: half a step of 8 or 16
-/// bits where such products run natively, else the rounding of bf16 or f32.
 bool multiplies_integers(const PackedMatrix& packed) {
   return packed.kernel_name(64, true).find("_int8x") != std::string::npos;
 }
+
+/// How far a number of a product's left operand may be off, as a share of the row's largest: half a step of 8 or 16
+/// bits where such products run natively, else the rounding of bf16 or f32.
 double share_of(const PackedMatrix& packed, Dtype compute) {
   if (multiplies_integers(packed)) return half_step(compute);
   return packed.kernel_name(64, true) == "int8 widened to bf16" ? unit_roundoff(Dtype::kBf16) : 1e-6;

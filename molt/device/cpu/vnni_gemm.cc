@@ -45,12 +45,12 @@ inline void multiply_lines(const uint8_t* x, int64_t stride, const int8_t* weigh
     _mm512_store_si512(sums + r * 32, sum[r][0]), _mm512_store_si512(sums + r * 32 + 16, sum[r][1]);
 }
 
-/// Rows of 32 sums with nothing in them but what takes the shift by 128 off.
-void begin_sums(const int32_t* column_sums, int64_t rows, int32_t* sums) {
+/// A block of sums with nothing in them but what takes the shift by 128 off.
+void begin_sums(const int32_t* column_sums, int32_t* sums) {
   for (int half = 0; half < 2; ++half) {
     const __m512i columns = _mm512_loadu_si512(column_sums + half * 16);
     const __m512i start = _mm512_sub_epi32(_mm512_setzero_si512(), _mm512_slli_epi32(columns, 7));
-    for (int64_t r = 0; r < rows; ++r) _mm512_store_si512(sums + r * 32 + half * 16, start);
+    for (int64_t r = 0; r < 32; ++r) _mm512_store_si512(sums + r * 32 + half * 16, start);
   }
 }
 
@@ -88,7 +88,7 @@ void blocks_vnni(const Call& c, int64_t row_begin, int64_t row_end, int64_t pane
         for (int64_t r = first; r < last; ++r) {
           int32_t* const sums = c.store ? reinterpret_cast<int32_t*>(c.store) + (p * c.x.row_blocks() + r) * kBlock
                                         : close + (r - first) * kBlock;
-          if (begin == 0 && c.part == 0) begin_sums(c.weights.column_sums() + p * 32, 32, sums);
+          if (begin == 0 && c.part == 0) begin_sums(c.weights.column_sums() + p * 32, sums);
           const int64_t tiles = c.x.tiles(r), lines = lines_of(c.x, r);
           const auto* x = reinterpret_cast<const uint8_t*>(c.x.at(c.part, r)) + begin * tiles * kBytes;
           for (int64_t l = 0; l < lines; l += kLines)
