@@ -44,5 +44,5 @@ cmake --log-level=WARNING --no-warn-unused-cli -S . -B "$here" -G Ninja -DCMAKE_
 [ "$goal" != configure ] || exit 0
 cmake --build "$here"
 [ "$goal" != build ] || exit 0
-# Plans time this machine, which an emulator is not.
-GTEST_FILTER='-Plan.*' ctest --test-dir "$here" --output-on-failure --parallel "$(nproc)"
+# Left out: plans time this machine, which an emulator is not; their memory and 200 steps in bf16 take it an hour each.
+GTEST_FILTER='-Plan.*:*PlanMemory*:Precision.Bf16*' ctest --test-dir "$here" --output-on-failure --parallel "$(nproc)"
