@@ -108,6 +108,7 @@ void attach_methods(const std::vector<std::unique_ptr<nn::Method>>& methods, con
   int64_t trainable = 0;
   for (const auto& method : methods) {
     method->attach(model.sites());
+    method->require_effect();
     with_phases += method->phases().size() > 1;
     trainable += method->trainable_count();
   }

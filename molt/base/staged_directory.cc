@@ -18,13 +18,25 @@ std::string without_slash(const std::string& path) {
   return p.has_filename() ? path : p.parent_path().string();
 }
 
+/// Directories that are missing will be made, unless a file stands where one must be.
+void require_directory_above(const std::string& path) {
+  std::error_code error;
+  for (fs::path above = fs::path(path).parent_path(); !above.empty(); above = above.parent_path()) {
+    const fs::file_status found = fs::status(above, error);
+    if (fs::is_directory(found)) return;
+    if (fs::exists(found))
+      usage_error(path, ": cannot be made, as ", above.string(), " is a file; choose another place");
+    if (above == above.parent_path()) return;
+  }
+}
+
 }  // namespace
 
 void require_free_place(const std::string& path, bool directory) {
   std::error_code error;
   if (path.empty()) usage_error("--out: expected a path, found none");
   if (!fs::exists(fs::symlink_status(path, error))) {
-    if (directory) return;
+    if (directory) return require_directory_above(path);
     if (!fs::path(path).has_filename()) usage_error(path, ": expected the name of a new file, found a directory's");
     const fs::path parent = fs::path(path).parent_path();
     if (!parent.empty() && !fs::is_directory(parent, error))

@@ -16,7 +16,7 @@
 namespace molt::io {
 
 std::shared_ptr<const MappedFile> MappedFile::open(const std::string& path) {
-  const int fd = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
+  const int fd = ::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK);  // a pipe is refused, not waited for
   if (fd < 0) usage_error(path, ": cannot be read: ", std::strerror(errno));
   struct stat info {};
   const bool known = ::fstat(fd, &info) == 0;
@@ -30,7 +30,7 @@ std::shared_ptr<const MappedFile> MappedFile::open(const std::string& path) {
   const int cause = errno;
   ::close(fd);
   if (!known) usage_error(path, ": cannot be read: ", std::strerror(cause));
-  if (!S_ISREG(info.st_mode)) usage_error(path, ": expected a file, found a directory or a device");
+  if (!S_ISREG(info.st_mode)) usage_error(path, ": expected a file, found a directory, a pipe or a device");
   if (data == MAP_FAILED) {
     file->size_ = 0;
     system_error(path, ": cannot be mapped into memory: ", std::strerror(cause));

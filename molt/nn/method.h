@@ -51,6 +51,9 @@ class Method {
   virtual void declare(const SiteTable&, ParameterTable&) {}
   /// Once, when weights are there: finds its sites. Throws UsageError for a target that matches nothing.
   virtual void attach(const SiteTable& sites) = 0;
+  /// What a recipe says must have an effect: throws UsageError for an option that reaches no target. Adapters that
+  /// others wrote are not asked.
+  virtual void require_effect() const {}
   /// Batches of training data that are run through the model as it is before each phase; 0: none. Where there are some,
   /// observe() adds edits that look at what passes (they change nothing; Context::labels is set), and observed() makes
   /// initial values of what they saw.

@@ -1,5 +1,6 @@
 #include "molt/peft/lora.h"
 
+#include <algorithm>
 #include <cmath>
 #include <regex>
 
@@ -53,6 +54,19 @@ void Lora::attach(const nn::SiteTable& sites) {
   }
   place_pairs();
   coverage_ = peft::coverage(sites, targets_);
+}
+
+void Lora::require_effect() const {
+  const auto check = [&](const auto& patterns, const char* option) {
+    for (const auto& pattern : patterns) {
+      const std::string& key = pattern.first;
+      const auto matches = [&](const nn::Target& t) { return pattern_matches(key, t.site->path, option); };
+      if (std::none_of(targets_.begin(), targets_.end(), matches))
+        usage_error(option, ": '", key, "' matches no target; they are such as ", targets_[0].site->path);
+    }
+  };
+  check(config_.rank_pattern, "rank_pattern");
+  check(config_.alpha_pattern, "alpha_pattern");
 }
 
 int64_t Lora::configured_rank(const nn::Site& site) const {

@@ -70,6 +70,7 @@ class Lora final : public Configured<LoraConfig> {
   static std::vector<MethodOptions> from_peft(const Json& config, const std::string& where);
   void declare(const nn::SiteTable& sites, nn::ParameterTable& parameters) override;
   void attach(const nn::SiteTable& sites) override;
+  void require_effect() const override;
   void bind(nn::EditSet& edits) const override;
   int64_t observed_batches() const override;
   void observe(nn::EditSet& edits) override;
