@@ -37,6 +37,10 @@ struct MergeCheck {
 /// Loads `directory` and compares its logits with the adapted model's on a fixed stream of tokens.
 MergeCheck check_merged(const nn::LanguageModel& model, const nn::EditSet& edits, const std::string& directory);
 
+/// What a checkpoint in f32 must show. Where the logits differ in f32 they are compared in f64 as well, since a deep
+/// model may magnify rounding a hundred thousand times: if they agree there, a note says so; else throws SystemError.
+void require_same_logits(MergeCheck& in_f32, const std::function<MergeCheck()>& in_f64, const std::string& directory);
+
 struct MergeOptions {
   std::string model;  ///< or empty: the base that the adapter names
   std::string adapter, out;
@@ -46,8 +50,7 @@ struct MergeOptions {
 };
 
 /// `molt merge`: both of the above, in f32; in GGUF nothing is compared (rows is 0), `notes` says what there is to
-/// know. Throws UsageError where `out` holds something, and SystemError where a checkpoint in f32 does not give the
-/// adapted model's logits.
+/// know. Throws UsageError where `out` holds something, and SystemError as require_same_logits() does.
 MergeCheck merge_adapter(const MergeOptions& options);
 
 }  // namespace molt::app
