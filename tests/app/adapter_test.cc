@@ -174,6 +174,16 @@ TEST_F(OwnAdapter, HalfWrittenOrForeignFilesAreNamed) {
   EXPECT_SAYS(refusal(base, (dir_ / "nowhere").string()), "nowhere");
 }
 
+// A recipe with such a pattern is refused; peers ignore it, and what they wrote is to be used.
+TEST_F(OwnAdapter, PatternsOfPeersMayMatchNothing) {
+  const std::string adapter = saved("tied_small", "{lora: {r: 2, target_modules: [in_proj]}}");
+  fs::remove(fs::path(adapter) / "molt.json");
+  Json config = read_json_file(adapter + "/adapter_config.json");
+  config["rank_pattern"] = {{"nothing_like_it", 7}};
+  write("adapter_config.json", config.dump());
+  EXPECT_EQ(refusal(checkpoint_of("tied_small"), adapter), "opened");
+}
+
 TEST_F(OwnAdapter, ConfigsOfPeersWithOddTypesAreRefused) {
   const std::string adapter = saved("tied_small", "{lora: {r: 2, target_modules: [in_proj]}}");
   fs::remove(fs::path(adapter) / "molt.json");

@@ -37,6 +37,8 @@ TEST(Plan, CountsWhatTrains) {
     int64_t count;
   } cases[] = {
       {"{lora: {r: 4, target_modules: [in_proj]}}", kLayers * 4 * (D + 2 * E)},
+      {"{lora: {r: 4, target_modules: [in_proj, out_proj], rank_pattern: {out_proj: 2, 'layers\\.0\\..*in_proj': 1}}}",
+       ((kLayers - 1) * 4 + 1) * (D + 2 * E) + kLayers * 2 * (E + D)},
       {"{lora: {r: 4, target_modules: ['x_proj:B', out_proj]}}", kLayers * (4 * (E + N) + 4 * (E + D))},
       // 51 of 512 channels stay (99 % freeze 460.8 of them: floor), 4 of 16 states; both columns of B and C.
       {"{full: {train: [A_log, conv1d]}}", kLayers * (E * N + E * K + E)},

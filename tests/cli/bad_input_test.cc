@@ -261,6 +261,7 @@ const std::vector<BadInputKind>& bad_inputs() {
            {"ConvertGgufWithALyingCount",
             "printf 'GGUF\\3\\0\\0\\0\\0\\0\\0\\0\\0\\0\\0\\377\\1\\0\\0\\0\\0\\0\\0\\0' > a.gguf",
             "convert @/a.gguf --to peft --model @/base --out @/new", "the number of tensors"},
+           {"InspectOfAPipe", "mkfifo pipe.gguf", "inspect @/pipe.gguf", "a pipe"},
            {"InspectGgufCutShort", "printf 'GGUF\\3\\0\\0' > a.gguf", "inspect @/a.gguf", "a.gguf"},
        }},
       {"Searching",
