@@ -4,6 +4,7 @@
 #   make quickstart  installs what is missing, builds, fine-tunes a small model by several methods and compares them
 #   make test        installs what is missing, builds, runs all tests
 #   make asan        the tests under the address and undefined-behaviour sanitizers
+#   make amx         the tests with Intel's matrix unit emulated, for machines that have AVX-512 and no such unit
 #   make torture     the long robustness tests: kills the program 200 times and resumes it, lines of 100 MB
 #   make fuzz        feeds every reader with mutated files, FUZZ_SECONDS=60 each (FUZZ=safetensors: only that one)
 #   make bad-inputs  runs every kind of bad input and writes down the line each gets, in docs/robustness.md
@@ -19,7 +20,7 @@ SOURCES = $(shell find molt tests bench examples -name '*.h' -o -name '*.cc')
 CLANG_FORMAT ?= $(shell command -v clang-format-14 || echo clang-format)
 configure = cmake --log-level=WARNING --preset
 
-.PHONY: all quickstart test asan torture fuzz bad-inputs bench arm format check-format clean
+.PHONY: all quickstart test asan amx torture fuzz bad-inputs bench arm format check-format clean
 .NOTPARALLEL:
 
 all:
@@ -43,6 +44,12 @@ asan:
 	$(configure) asan -DMOLT_TESTS=ON -DMOLT_BENCH=OFF $(CMAKE_FLAGS)
 	cmake --build build-asan
 	ctest --test-dir build-asan --output-on-failure
+
+amx:
+	scripts/install-deps.sh test
+	$(configure) amx -DMOLT_TESTS=ON $(CMAKE_FLAGS)
+	cmake --build build-amx
+	ctest --test-dir build-amx --output-on-failure
 
 TORTURE_KILLS ?= 200
 torture:

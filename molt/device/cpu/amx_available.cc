@@ -32,9 +32,13 @@ bool ask() {
 #if HWY_ARCH_X86
   const char* wish = std::getenv("MOLT_SIMD");
   if (wish && *wish) return false;
+#ifdef MOLT_EMULATE_AMX
+  return ask_vnni();
+#else
   if (!onednn::has_amx() || !__builtin_cpu_supports("avx512bf16") || !ask_vnni()) return false;
   constexpr long kRequest = 0x1023, kTileData = 18;  // ARCH_REQ_XCOMP_PERM: the kernel must save larger registers
   return syscall(SYS_arch_prctl, kRequest, kTileData) == 0;
+#endif
 #else
   return false;
 #endif

@@ -9,6 +9,9 @@
 
 #include "molt/device/cpu/amx_gemm.h"
 #include "molt/device/matrix.h"
+#ifdef MOLT_EMULATE_AMX
+#include "molt/device/cpu/amx_emulated-inl.h"
+#endif
 
 namespace molt::amx {
 namespace {
@@ -23,8 +26,12 @@ struct TileConfig {
 alignas(64) const TileConfig kConfig{};
 
 inline void configure_tiles() {
+#ifdef MOLT_EMULATE_AMX
+  emulated::clear_tiles();
+#else
   // The intrinsic's declaration names a part of its operand only: nothing of it may still wait in registers.
   asm volatile("ldtilecfg %0" : : "m"(kConfig) : "memory");
+#endif
 }
 
 /// 32 values as bf16 in order.

@@ -64,7 +64,7 @@ CpuInfo cpu_info() {
 }
 
 bool bf16_supported() {
-  static const bool supported = onednn::has_bf16();
+  static const bool supported = onednn::has_bf16() || amx::available();  // the latter alone where it is emulated
   return supported;
 }
 
