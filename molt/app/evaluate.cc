@@ -17,6 +17,7 @@ data::DataConfig judged_data(const Recipe& recipe) {
   data::DataConfig data = recipe.data;
   const bool classes = recipe.evaluation.metric == "accuracy" && data.labels.empty();
   const bool split = data.validation_split > 0 && data.test.empty();
+  if (!data.test.empty()) data.validation.clear();  // of another kind, perhaps: --data stands in the recipe's place
   if (!classes && !split && !(data.test.empty() && data.validation.empty())) {
     data.train.clear();
     data.limit.reset();

@@ -13,21 +13,31 @@
 namespace molt::app {
 namespace {
 
-/// Rows [begin, begin + rows) of a batch, or as many as there are.
-data::Batch slice(const data::Batch& batch, int64_t begin, int64_t rows) {
-  const int64_t end = std::min(batch.rows(), begin + rows);
+/// The last `kept` of rows [begin, end) of a batch, with as large a share of labels: what stands behind the last label
+/// has no backward pass, so the end must be one that has them.
+data::Batch sample(const data::Batch& batch, int64_t begin, int64_t end, int64_t kept) {
+  kept = std::min(kept, end - begin);
+  const auto labelled = [&](int64_t from) {
+    return end - from - std::count(batch.labels.begin() + from, batch.labels.begin() + end, data::kIgnored);
+  };
+  const int64_t share = (labelled(begin) * kept + end - begin - 1) / std::max<int64_t>(1, end - begin);
+  begin = end - kept;
+  int64_t spare = labelled(begin) - share;  // the first of them are taken off
   data::Batch part;
   for (int64_t s = 0; s < batch.segments.count(); ++s) {
     const int64_t first = std::max(begin, batch.segments.begin(s)), last = std::min(end, batch.segments.end(s));
     if (first >= last) continue;
-    for (int64_t t = first; t < last; ++t)
-      part.push(batch.ids[static_cast<size_t>(t)], batch.labels[static_cast<size_t>(t)]);
+    for (int64_t t = first; t < last; ++t) {
+      int32_t label = batch.labels[static_cast<size_t>(t)];
+      if (label != data::kIgnored && spare > 0) --spare, label = data::kIgnored;
+      part.push(batch.ids[static_cast<size_t>(t)], label);
+    }
     part.close(batch.examples[static_cast<size_t>(s)]);
   }
   return part;
 }
 
-data::Batch cut(const data::Batch& batch, int64_t rows) { return slice(batch, 0, rows); }
+data::Batch sample(const data::Batch& batch, int64_t kept) { return sample(batch, 0, batch.rows(), kept); }
 
 struct StepBytes {
   double saved_per_layer = 0;
@@ -61,7 +71,7 @@ double measure_new_size(Probe& probe, const data::Batch& batch) {
   const auto outside = [] { return process_memory().resident - static_cast<int64_t>(memory_use().reserved); };
   probe.step(batch, false);
   const int64_t before = outside();
-  for (int64_t i = 1; i <= kSizes; ++i) probe.step(cut(batch, batch.rows() - i), false);
+  for (int64_t i = 1; i <= kSizes; ++i) probe.step(sample(batch, batch.rows() - i), false);
   return std::max(0.0, static_cast<double>(outside() - before) / kSizes);
 }
 
@@ -74,7 +84,7 @@ int64_t measure_evaluation(Probe& probe, const data::Source& judged) {
   data::Batch batch;
   for (int64_t i = 0; i < judged.size() && (i == 0 || batch.rows() + judged.rows(i) <= options.rows); ++i)
     judged.append(i, 0, batch);
-  eval::likelihood(probe.view(), cut(batch, 2 * options.rows), options);
+  eval::likelihood(probe.view(), sample(batch, 2 * options.rows), options);
   return static_cast<int64_t>(memory_use().reserved - before);
 }
 
@@ -91,25 +101,35 @@ bool stays_mapped(const models::LoadedModel& base, const nn::Parameter& p) {
 std::vector<data::Batch> typical_batches(const data::BatchStream& stream, const BatchLimits& limits) {
   constexpr int64_t kLooked = 2000;
   struct Place {
-    int64_t rows, batch, begin;
-    bool operator<(const Place& o) const { return std::tie(o.rows, batch, begin) < std::tie(rows, o.batch, o.begin); }
+    int64_t rows, labelled, batch, begin, end;
+    /// The most rows first, of as many those with the most labels.
+    bool operator<(const Place& o) const {
+      return std::tie(o.rows, o.labelled, batch, begin) < std::tie(rows, labelled, o.batch, o.begin);
+    }
   };
   std::vector<Place> places;
   for (int64_t b = 0; b < std::min({stream.steps_per_epoch(), limits.batches, kLooked}); ++b) {
     const data::Batch batch = stream.at(0, b);
     if (limits.span == 0 || batch.rows() <= limits.span) {
-      places.push_back({std::min(batch.rows(), limits.rows), b, 0});
+      places.push_back({batch.rows(), batch.labelled, b, 0, batch.rows()});
       continue;
     }
-    for (const eval::Span& span : eval::plan_spans(batch.segments, limits.span))
-      places.push_back({std::min(span.rows, limits.rows), b, span.begin});
+    for (const eval::Span& span : eval::plan_spans(batch.segments, limits.span)) {
+      const auto labels = batch.labels.begin() + span.begin;
+      places.push_back({span.rows, span.rows - std::count(labels, labels + span.rows, data::kIgnored), b, span.begin,
+                        span.begin + span.rows});
+    }
   }
   std::sort(places.begin(), places.end());
+  // All by one power of two, so that sizes keep their relation and blocks of the pool waste the share that they will.
+  int64_t less = 1;
+  while (places.front().rows / less > limits.rows) less *= 2;
   std::vector<data::Batch> batches;
   for (const size_t part : {0, 2, 4, 8}) {  // eighths
     const Place& p = places[(places.size() - 1) * part / 8];
-    if (batches.empty() || p.rows != batches.back().rows())
-      batches.push_back(slice(stream.at(0, p.batch), p.begin, p.rows));
+    const int64_t rows = std::max<int64_t>(1, p.rows / less);
+    if (batches.empty() || rows != batches.back().rows())
+      batches.push_back(sample(stream.at(0, p.batch), p.begin, p.end, rows));
   }
   return batches;
 }
@@ -135,7 +155,7 @@ MemoryPlan forecast_memory(Probe& probe, const ForecastInputs& in, bool recomput
   double first = bytes.first - gradients, saved = bytes.saved_per_layer;
   if (ratio > 1) {
     // Part of it, such as logits, does not grow with the batch.
-    const StepBytes half = measure_steps(probe, {cut(in.batches[0], in.batches[0].rows() / 2)}, recompute);
+    const StepBytes half = measure_steps(probe, {sample(in.batches[0], in.batches[0].rows() / 2)}, recompute);
     first += 2 * (ratio - 1) * std::max(0.0, bytes.first - half.first);
     saved *= ratio;
   }

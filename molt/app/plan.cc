@@ -185,6 +185,8 @@ RunPlan plan_of(const Recipe& recipe, const PreparedRun& prepared, double second
     plan.trainable += method->trainable_count();
   }
   plan.total = model.parameter_count() + (trains_whole_model(outline.methods, model) ? 0 : plan.trainable);
+  check_product(recipe, outline.methods, model);
+  train::check_steps(outline.list(), recipe.training, *prepared.stream);
   const std::vector<nn::Phase> phases = train::phases_of(outline.list());
   int64_t run = 0;
   for (const nn::Phase& phase : phases)

@@ -121,4 +121,12 @@ bool trains_whole_model(const std::vector<std::unique_ptr<nn::Method>>& methods,
          methods[0]->trainable_count() == model.parameter_count();
 }
 
+void check_product(const Recipe& recipe, const std::vector<std::unique_ptr<nn::Method>>& methods,
+                   const nn::LanguageModel& model) {
+  if (recipe.scratch_given && !trains_whole_model(methods, model))
+    usage_error(
+        "method: a model made from_scratch is kept nowhere else, so all of it must train: expected full; for an "
+        "adapter on such a model train it so first, and name its directory as model");
+}
+
 }  // namespace molt::app

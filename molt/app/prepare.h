@@ -47,4 +47,8 @@ void attach_methods(const std::vector<std::unique_ptr<nn::Method>>& methods, con
 /// Whether the methods train every number of the base, so that the product is a model and no adapter.
 bool trains_whole_model(const std::vector<std::unique_ptr<nn::Method>>& methods, const nn::LanguageModel& model);
 
+/// Throws UsageError where what a run writes could not be used: an adapter of a base that is nowhere.
+void check_product(const Recipe& recipe, const std::vector<std::unique_ptr<nn::Method>>& methods,
+                   const nn::LanguageModel& model);
+
 }  // namespace molt::app

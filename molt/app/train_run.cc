@@ -43,6 +43,14 @@ void check_validation(const std::string& run_dir, const Json& extra, const data:
               "before and after could not be compared; restore them or start a new run");
 }
 
+/// A recipe as the run in its output_dir keeps it: with the directory that the run was begun in.
+std::string as_begun(OrderedJson resolved) {
+  const std::string recipe = resolved.at("output_dir").get<std::string>() + "/recipe.yaml";
+  const Json was = read_json_file(recipe);
+  if (was.is_object() && was.contains("output_dir")) resolved["output_dir"] = was["output_dir"];
+  return resolved.dump(2) + "\n";
+}
+
 /// Throws UsageError naming the keys in which a run's recipe differs from the one it is to go on with.
 void check_recipe(const std::string& run_dir, const std::string& resolved) {
   const std::string path = run_dir + "/recipe.yaml";
@@ -107,12 +115,13 @@ TrainRunResult run_training(const Recipe& recipe, const TrainRunOptions& options
   attach_methods(methods, model);
   std::vector<nn::Method*> method_list;
   for (const auto& method : methods) method_list.push_back(method.get());
+  check_product(recipe, methods, model);
   train::check_run(method_list, training, *prepared.stream);
   trim_memory();  // what loading needed is not what training needs
 
   const std::string run_dir = recipe.output_dir;
-  const std::string resolved = recipe.resolved().dump(2) + "\n";
   const bool begun = options.resume && train::RunDirectory::begun(run_dir);
+  const std::string resolved = begun ? as_begun(recipe.resolved()) : recipe.resolved().dump(2) + "\n";
   if (begun) check_recipe(run_dir, resolved);
   const train::RunDirectory run =
       begun ? train::RunDirectory::open(run_dir) : train::RunDirectory::create(run_dir, resolved);

@@ -11,6 +11,7 @@
 #include "molt/base/file.h"
 #include "molt/base/near.h"
 #include "molt/text/utf8.h"
+#include "molt/train/run_directory.h"
 
 namespace molt::app {
 
@@ -173,13 +174,30 @@ YamlNode YamlNode::parse(const std::string& text, const std::string& where) {
   }
 }
 
-YamlNode YamlNode::read_file(const std::string& path) {
+namespace {
+
+/// The run directory that a recipe's path names, itself or by the recipe in it; empty if it is no run's.
+std::string run_of(const std::string& path) {
   namespace fs = std::filesystem;
-  std::error_code none;
-  const fs::path kept = fs::path(path) / "recipe.yaml";
-  if (fs::exists(fs::path(path) / "run.json", none) && fs::exists(kept, none)) return read_file(kept.string());
+  fs::path place = path;
+  if (place.filename() == "recipe.yaml") place = place.has_parent_path() ? place.parent_path() : ".";
+  if (!place.has_filename() && place.has_parent_path()) place = place.parent_path();  // runs/a/
+  return train::RunDirectory::begun(place.string()) ? place.string() : "";
+}
+
+}  // namespace
+
+YamlNode YamlNode::read_file(const std::string& path) {
   check_utf8(path, "the recipe's name");
-  return parse(molt::read_file(path), path);
+  const std::string run = run_of(path);
+  const std::string file = run.empty() ? path : run + "/recipe.yaml";
+  YamlNode root = parse(molt::read_file(file), file);
+  if (run.empty() || !root.is_map()) return root;
+  std::error_code none;
+  const bool there = root.has("output_dir") && root.child("output_dir").is_scalar() &&
+                     std::filesystem::equivalent(root.child("output_dir").scalar(), run, none);
+  if (!there) root.set("output_dir", parse(Json(run).dump(), file));
+  return root;
 }
 
 namespace {

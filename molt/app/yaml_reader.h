@@ -18,7 +18,8 @@ class YamlNode {
  public:
   /// Parses a document. `where` names it in messages.
   static YamlNode parse(const std::string& text, const std::string& where);
-  /// A run's directory stands for the recipe it was begun with.
+  /// Reads a file. A run's directory, or the recipe in it, stands for the recipe it was begun with, and its output_dir
+  /// is where it lies now.
   static YamlNode read_file(const std::string& path);
 
   /// Applies "data.limit=100" or "method.lora.r=4" (the value is YAML; a number picks an element of a list).

@@ -60,6 +60,8 @@ class Method {
   virtual int64_t observed_batches() const { return 0; }
   virtual void observe(EditSet&) {}
   virtual void observed() {}
+  /// What is planned over the training must fit into its last phase: throws UsageError where `steps` are too few.
+  virtual void check_steps(int64_t /*steps*/) const {}
   /// The edits of the current phase, added in attach order.
   virtual void bind(EditSet& edits) const = 0;
   /// Base parameters this method trains, once weights are there. Edits' trainables come from the edits.

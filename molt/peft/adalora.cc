@@ -156,10 +156,13 @@ void AdaLora::attach(const nn::SiteTable& sites) {
   });
 }
 
-void AdaLora::before_step(const nn::StepInfo& info) {
-  if (info.last_phase && config_.tinit >= info.steps - config_.tfinal)
-    usage_error("adalora: tinit ", config_.tinit, " and tfinal ", config_.tfinal, " leave nothing of ", info.steps,
+void AdaLora::check_steps(int64_t steps) const {
+  if (config_.tinit >= steps - config_.tfinal)
+    usage_error("adalora: tinit ", config_.tinit, " and tfinal ", config_.tfinal, " leave nothing of ", steps,
                 " steps to choose ranks in");
+}
+
+void AdaLora::before_step(const nn::StepInfo& info) {
   info_ = info;
   stepping_ = true;
   const double weight = config_.orth_reg_weight / (2 * static_cast<double>(triplets_.size())) / info.grad_scale;

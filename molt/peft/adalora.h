@@ -46,6 +46,7 @@ class AdaLora final : public EditMethod<AdaLoraConfig> {
  public:
   AdaLora(Config config, uint64_t seed, Dtype dtype);
   void attach(const nn::SiteTable& sites) override;
+  void check_steps(int64_t steps) const override;
   void before_step(const nn::StepInfo& info) override;
   void after_step() override;
   std::vector<std::pair<std::string, Tensor>> state() const override;

@@ -178,9 +178,9 @@ void XgbLora::begin_phase(int phase) {
   after_step();
 }
 
-void XgbLora::before_step(const nn::StepInfo& info) {
-  if (info.last_phase && info.steps < config_.rounds)
-    usage_error("xgblora: rounds is ", config_.rounds, ", the training has ", info.steps,
+void XgbLora::check_steps(int64_t steps) const {
+  if (steps < config_.rounds)
+    usage_error("xgblora: rounds is ", config_.rounds, ", the training has ", steps,
                 " steps; a round needs one at least");
 }
 

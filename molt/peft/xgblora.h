@@ -49,7 +49,7 @@ class XgbLora final : public Configured<XgbLoraConfig> {
   void attach(const nn::SiteTable& sites) override;
   void bind(nn::EditSet& edits) const override;
   void begin_phase(int phase) override;
-  void before_step(const nn::StepInfo& info) override;
+  void check_steps(int64_t steps) const override;
   void after_step() override;
   std::vector<std::pair<std::string, Tensor>> state() const override;
   void load_state(const std::vector<std::pair<std::string, Tensor>>& tensors) override;

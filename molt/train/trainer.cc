@@ -71,8 +71,14 @@ int64_t steps_of(const nn::Phase& phase, const TrainConfig& config, const data::
   return std::max<int64_t>(1, static_cast<int64_t>(std::ceil(batches / per_step)));
 }
 
+void check_steps(const std::vector<nn::Method*>& methods, const TrainConfig& config, const data::BatchStream& stream) {
+  const std::vector<nn::Phase> phases = phases_of(methods);
+  for (const nn::Phase& phase : phases) optim::Schedule(config.schedule, steps_of(phase, config, stream));
+  for (const nn::Method* method : methods) method->check_steps(steps_of(phases.back(), config, stream));
+}
+
 void check_run(const std::vector<nn::Method*>& methods, const TrainConfig& config, const data::BatchStream& stream) {
-  for (const nn::Phase& phase : phases_of(methods)) optim::Schedule(config.schedule, steps_of(phase, config, stream));
+  check_steps(methods, config, stream);
   nn::EditSet edits;
   bind_all(methods, config, edits);
 }

@@ -47,8 +47,11 @@ std::vector<nn::Phase> phases_of(const std::vector<nn::Method*>& methods);
 /// Optimizer steps that a phase takes.
 int64_t steps_of(const nn::Phase& phase, const TrainConfig& config, const data::BatchStream& stream);
 
-/// Throws UsageError for what run() would refuse at its start: a schedule that does not fit into a phase, two methods
-/// that train the same tensor, rates that make no sense. Methods are attached.
+/// Throws UsageError where a schedule, or what a method plans, does not fit into the steps of a phase.
+void check_steps(const std::vector<nn::Method*>& methods, const TrainConfig& config, const data::BatchStream& stream);
+
+/// Throws UsageError for what run() would refuse: what check_steps() does, two methods that train the same tensor,
+/// rates that make no sense. Methods are attached.
 void check_run(const std::vector<nn::Method*>& methods, const TrainConfig& config, const data::BatchStream& stream);
 
 class Trainer {

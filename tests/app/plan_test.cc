@@ -248,6 +248,26 @@ TEST(Plan, MemoryOfSpansIsThatOfARun) {
   }
 }
 
+// Longer than what is measured on, with labels at its end alone.
+TEST(Plan, MemoryOfALongPromptIsThatOfARun) {
+  const std::string file = ::testing::TempDir() + "/plan_prompt.jsonl";
+  std::string prompt;
+  for (int i = 0; i < 900; ++i) prompt += str("line ", i, " of a prompt. ");
+  write_file_atomic(file, Json{{"prompt", prompt}, {"completion", "the end"}}.dump() + "\n");
+  for (const char* more : {"recompute: true", "recompute: false"}) {
+    const Recipe recipe = Recipe::from(
+        YamlNode::parse(
+            str("{model: ", MOLT_SOURCE_DIR, "/examples/base, base_dtype: f32, compute: f32, threads: 1, ",
+                "max_steps: 1, tokens_per_batch: 20000, data: {train: ", file, "}, method: lora, ", more, "}"),
+            "test"),
+        "test");
+    const RunPlan plan = plan_of(recipe);
+    ASSERT_GT(plan.data.most_tokens, BatchLimits().rows);
+    const double found = static_cast<double>(measured(recipe));
+    EXPECT_NEAR(static_cast<double>(plan.memory(recipe.training.recompute).tensors()), found, 0.1 * found) << more;
+  }
+}
+
 INSTANTIATE_TEST_SUITE_P(Recipes, PlanMemory,
                          ::testing::Values("method: {lora: {r: 8, target_modules: [in_proj, x_proj, out_proj]}}",
                                            "method: {lora: {r: 8, target_modules: [out_proj]}}, recompute: true",

@@ -111,7 +111,7 @@ TEST(XgbLora, OptionsOutOfRangeAreRefused) {
   for (const char* layers : {"7", "x", "-", "", "0 99999999999999999999"})
     EXPECT_SAYS(says({.rounds = 1, .round_layers = {layers}}), "round_layers") << layers;
   const TunedModel tuned("tied_small", Dtype::kF32, {with<XgbLora>({.rounds = 4})});
-  EXPECT_SAYS(refusal([&] { tuned.method().before_step({0, 3, 1}); }), "rounds is 4");
+  EXPECT_SAYS(refusal([&] { tuned.method().check_steps(3); }), "rounds is 4");
 }
 
 TEST(Slora, StartsAsTheSumOfEarlierAdapters) {
