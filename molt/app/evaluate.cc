@@ -17,7 +17,17 @@ data::DataConfig judged_data(const Recipe& recipe) {
   data::DataConfig data = recipe.data;
   const bool classes = recipe.evaluation.metric == "accuracy" && data.labels.empty();
   const bool split = data.validation_split > 0 && data.test.empty();
-  if (!data.test.empty()) data.validation.clear();  // of another kind, perhaps: --data stands in the recipe's place
+  if (!data.test.empty()) {
+    // What is judged may be of another kind than what the recipe trains on: --data stands in its place.
+    data.validation.clear();
+    data::DataConfig judged = data;
+    judged.train.clear();
+    if (data::is_plain_text(judged)) {
+      data.max_length = 0;
+      data.prompt = data.completion = data.prefix = data.separator = data.each = "";
+      data.labels.clear(), data.map_completion.clear();
+    }
+  }
   if (!classes && !split && !(data.test.empty() && data.validation.empty())) {
     data.train.clear();
     data.limit.reset();

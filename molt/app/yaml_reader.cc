@@ -164,7 +164,10 @@ void convert(const YamlNode::State& at, std::map<std::string, T>& value) {
 YamlNode YamlNode::parse(const std::string& text, const std::string& where) {
   check_utf8(text, where);
   try {
-    YAML::Node node = YAML::Load(text);
+    const std::vector<YAML::Node> documents = YAML::LoadAll(text);
+    if (documents.size() > 1 && documents[1].IsDefined() && !documents[1].IsNull())
+      usage_error(where, ":", documents[1].Mark().line + 1, ": a second document begins (after ---); expected one");
+    YAML::Node node = documents.empty() ? YAML::Node() : documents[0];
     int count = 0;
     check_nodes(node, where, 0, count);
     if (!node.IsDefined() || node.IsNull()) node = YAML::Node(YAML::NodeType::Map);

@@ -3,9 +3,7 @@
 #include <algorithm>
 
 namespace molt {
-namespace {
 
-/// Levenshtein distance.
 size_t edit_distance(const std::string& a, const std::string& b) {
   std::vector<size_t> row(b.size() + 1);
   for (size_t j = 0; j <= b.size(); ++j) row[j] = j;
@@ -20,8 +18,6 @@ size_t edit_distance(const std::string& a, const std::string& b) {
   }
   return row[b.size()];
 }
-
-}  // namespace
 
 std::string nearest(const std::string& name, const std::vector<std::string>& candidates, size_t count) {
   std::vector<std::pair<size_t, std::string>> ranked;

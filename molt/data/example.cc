@@ -1,12 +1,14 @@
 #include "molt/data/example.h"
 
 #include <algorithm>
+#include <cctype>
 #include <numeric>
 #include <optional>
 #include <unordered_map>
 #include <utility>
 
 #include "molt/base/error.h"
+#include "molt/base/near.h"
 #include "molt/base/rng.h"
 #include "molt/data/field_template.h"
 #include "molt/data/record.h"
@@ -29,8 +31,14 @@ std::string message_text(const Json& content, const std::string& where) {
   return text;
 }
 
-/// ShareGPT's role names in everybody's.
-std::string common_role(const std::string& role) {
+/// ShareGPT's role names in everybody's. Throws UsageError for "Assistant" and the like, whose turns would not train;
+/// other names are the template's affair.
+std::string common_role(const std::string& role, const std::string& where) {
+  std::string lower = role;
+  for (char& c : lower) c = static_cast<char>(std::tolower(static_cast<unsigned char>(c)));
+  for (const std::string known : {"assistant", "user", "system", "human", "gpt"})
+    if (role != known && (lower == known || (known == "assistant" && edit_distance(lower, known) <= 2)))
+      usage_error(where, ": the role is \"", role, "\"; expected ", known);
   return role == "human" ? "user" : role == "gpt" ? "assistant" : role;
 }
 
@@ -47,7 +55,7 @@ std::vector<Message> read_messages(const Json& list, const std::string& where) {
     if (!item.is_object() || !item.contains(role) || !item[role].is_string() || !item.contains(content))
       usage_error(place, ": expected an object with role and content, found ",
                   item.dump(-1, ' ', false, Json::error_handler_t::replace).substr(0, 60));
-    messages.push_back({common_role(item[role].get<std::string>()), message_text(item[content], place)});
+    messages.push_back({common_role(item[role].get<std::string>(), place), message_text(item[content], place)});
   }
   return messages;
 }

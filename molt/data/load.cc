@@ -36,9 +36,22 @@ std::vector<Example> split_off(std::vector<Example>& train, double share, uint64
   return moved;
 }
 
+/// Throws UsageError for a key that is about examples, which plain text has none of.
+void check_text_keys(const DataConfig& c) {
+  if (c.limit) usage_error("data.limit: counts examples, and plain text has none; use fewer steps or a shorter file");
+  if (c.max_length > 0)
+    usage_error(
+        "data.max_length: is of examples, and plain text has none; its windows have data.segment_length tokens");
+  const std::pair<const char*, bool> keys[] = {
+      {"prompt", !c.prompt.empty()}, {"completion", !c.completion.empty()},         {"prefix", !c.prefix.empty()},
+      {"each", !c.each.empty()},     {"map_completion", !c.map_completion.empty()}, {"separator", !c.separator.empty()},
+      {"labels", !c.labels.empty()}};
+  for (const auto& [key, given] : keys)
+    if (given) usage_error("data.", key, ": is of examples, and plain text has none; leave it out");
+}
+
 Data load_text(const DataConfig& config, const Encoder& encoder, const LoadOptions& options) {
-  if (config.limit)
-    usage_error("data.limit: counts examples, and plain text has none; use fewer steps or a shorter file");
+  check_text_keys(config);
   // A slip in a later file's name would come after minutes spent on an earlier file.
   for (const auto* paths : {&config.train, &config.validation, &config.test})
     for (const auto& path : *paths) check_text_file(path);

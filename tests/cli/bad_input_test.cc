@@ -74,6 +74,7 @@ const std::vector<BadInputKind>& bad_inputs() {
            {"ScratchWithAnAdapter", "sed 's/^model.*/from_scratch: {d_model: 8, layers: 1}/' good.yaml > bad.yaml",
             "train @/bad.yaml tokenizer=@/tok", "must train"},
            {"TooFewStepsForAMethod", "", "train @/good.yaml 'method={adalora: {tinit: 5}}'", "tinit"},
+           {"TwoDocuments", "(cat good.yaml; echo ---; echo 'max_steps: 4') > bad.yaml", "train @/bad.yaml", "second"},
            {"FamilyUnknown",
             "sed 's/^model.*/from_scratch: {family: rwkv, d_model: 8, layers: 1}/' good.yaml > bad.yaml",
             "train @/bad.yaml tokenizer=@/tok", "rwkv"},
@@ -134,6 +135,12 @@ const std::vector<BadInputKind>& bad_inputs() {
            {"ClassThatIsNoLabel", "",
             "train @/good.yaml data.test=@/data.jsonl 'data.labels=[\" three\", \" six\"]' evaluation.metric=accuracy",
             "data.jsonl:3"},
+           {"RoleMisspelt",
+            "echo '{\"messages\": [{\"role\": \"user\", \"content\": \"hi\"}, {\"role\": \"Assistant\", "
+            "\"content\": \"ho\"}]}' > chat.jsonl",
+            "train @/good.yaml data.train=@/chat.jsonl", "Assistant"},
+           {"LengthOfPlainText", "", "train @/good.yaml data.train=@/text.txt data.max_length=5", "segment_length"},
+           {"TemplateForPlainText", "", "train @/good.yaml data.train=@/text.txt 'data.prompt={x}'", "data.prompt"},
            {"AnswersToTextAfterTraining", "",
             "train @/good.yaml data.train=@/text.txt data.test=@/text.txt data.cache_dir=$CACHE "
             "evaluation.metric=exact_match",
