@@ -46,6 +46,10 @@ std::vector<Variant> read_variants(const std::string& path, const std::vector<st
     const std::string trained = entry.is_map() && entry.has("methods") ? "methods" : "method";
     if (!entry.is_map() || !entry.has("name") || !entry.has(trained))
       usage_error(entry.where(), ": expected a variant with name and method");
+    if (entry.has("output_dir"))
+      usage_error(entry.child("output_dir").where(),
+                  ": a variant is written below the comparison's output_dir; give the "
+                  "key there");
     if (trained == "methods" && entry.has("method"))
       usage_error(entry.where(), ": method and methods are both given; they mean the same, keep one");
     Variant v;

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstring>
 #include <filesystem>
 #include <set>
 
@@ -164,10 +165,7 @@ void convert(const YamlNode::State& at, std::map<std::string, T>& value) {
 YamlNode YamlNode::parse(const std::string& text, const std::string& where) {
   check_utf8(text, where);
   try {
-    const std::vector<YAML::Node> documents = YAML::LoadAll(text);
-    if (documents.size() > 1 && documents[1].IsDefined() && !documents[1].IsNull())
-      usage_error(where, ":", documents[1].Mark().line + 1, ": a second document begins (after ---); expected one");
-    YAML::Node node = documents.empty() ? YAML::Node() : documents[0];
+    YAML::Node node = YAML::Load(text);
     int count = 0;
     check_nodes(node, where, 0, count);
     if (!node.IsDefined() || node.IsNull()) node = YAML::Node(YAML::NodeType::Map);
@@ -178,6 +176,23 @@ YamlNode YamlNode::parse(const std::string& text, const std::string& where) {
 }
 
 namespace {
+
+/// yaml-cpp reads the first document of a file and passes over the others (and its LoadAll() does not end on "}").
+void check_one_document(const std::string& text, const std::string& where) {
+  bool content = false;
+  int line = 0, second = 0;
+  for (size_t begin = 0; begin < text.size();) {
+    const size_t end = std::min(text.find('\n', begin), text.size());
+    const std::string_view words = std::string_view(text).substr(begin, end - begin);
+    begin = end + 1, ++line;
+    const size_t first = words.find_first_not_of(" \t\r");
+    if (first == std::string_view::npos || words[first] == '#' || words[0] == '%') continue;
+    if (second) usage_error(where, ":", second, ": a second document begins (---); expected one");
+    const bool mark = words.substr(0, 3) == "---" && (words.size() == 3 || std::strchr(" \t\r", words[3]));
+    if (mark && content) second = line;
+    content = true;
+  }
+}
 
 /// The run directory that a recipe's path names, itself or by the recipe in it; empty if it is no run's.
 std::string run_of(const std::string& path) {
@@ -194,7 +209,9 @@ YamlNode YamlNode::read_file(const std::string& path) {
   check_utf8(path, "the recipe's name");
   const std::string run = run_of(path);
   const std::string file = run.empty() ? path : run + "/recipe.yaml";
-  YamlNode root = parse(molt::read_file(file), file);
+  const std::string text = molt::read_file(file);
+  check_one_document(text, file);
+  YamlNode root = parse(text, file);
   if (run.empty() || !root.is_map()) return root;
   std::error_code none;
   const bool there = root.has("output_dir") && root.child("output_dir").is_scalar() &&

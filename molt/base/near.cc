@@ -1,6 +1,7 @@
 #include "molt/base/near.h"
 
 #include <algorithm>
+#include <cctype>
 
 namespace molt {
 
@@ -21,7 +22,13 @@ size_t edit_distance(const std::string& a, const std::string& b) {
 
 std::string nearest(const std::string& name, const std::vector<std::string>& candidates, size_t count) {
   std::vector<std::pair<size_t, std::string>> ranked;
-  for (const std::string& candidate : candidates) ranked.emplace_back(edit_distance(name, candidate), candidate);
+  // LoRA is near to lora, whatever its letters' size.
+  const auto lower = [](std::string text) {
+    for (char& c : text) c = static_cast<char>(std::tolower(static_cast<unsigned char>(c)));
+    return text;
+  };
+  for (const std::string& candidate : candidates)
+    ranked.emplace_back(edit_distance(lower(name), lower(candidate)), candidate);
   std::sort(ranked.begin(), ranked.end());
   std::string text;
   for (size_t i = 0; i < std::min(count, ranked.size()); ++i) text += (i ? ", " : "") + ranked[i].second;

@@ -52,8 +52,8 @@ struct DataConfig {
     v.field("prompt", prompt,
             "template of the prompt, such as \"{question}\\n\"; \"{{\" is a brace, \\n a line end (default {prompt})");
     v.field("completion", completion, "template of what the model learns to say (default {completion})");
-    v.field("prefix", prefix, "fixed text before every prompt, tokenised on its own");
-    v.field("separator", separator, "text added to the end of every prompt, such as \"###\"");
+    v.field("prefix", prefix, "fixed text before every prompt, tokenised on its own; \\n and \\t as in prompt");
+    v.field("separator", separator, "text added to the end of every prompt, such as \"\\n###\"");
     v.field("text_field", text_field, "field with plain text to train on whole, instead of prompt and completion");
     v.field("messages_field", messages_field, "field with a chat, a list of {role, content}; assistant turns train");
     v.field("each", each, "name of a list in every record: one example for each of its items, read as {name.key}");

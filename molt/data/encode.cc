@@ -6,13 +6,14 @@
 #include <unordered_set>
 
 #include "molt/base/error.h"
+#include "molt/base/escape.h"
 
 namespace molt::data {
 namespace {
 
 void append_start(TokenExample& out, const DataConfig& config, const Encoder& encoder) {
   out.append(encoder.start, false);
-  if (!config.prefix.empty()) out.append(encoder.encode(config.prefix), false);
+  if (!config.prefix.empty()) out.append(encoder.encode(unescape(config.prefix)), false);
 }
 
 void append_end(TokenExample& out, const Example& e, const DataConfig& config, const Encoder& encoder) {

@@ -8,6 +8,7 @@
 #include <utility>
 
 #include "molt/base/error.h"
+#include "molt/base/escape.h"
 #include "molt/base/near.h"
 #include "molt/base/rng.h"
 #include "molt/data/field_template.h"
@@ -87,8 +88,25 @@ class ExampleMaker {
   }
 
  private:
-  void set_chat(const std::string& field) { layout_ = Layout::kChat, field_ = field; }
-  void set_text(const std::string& field) { layout_ = Layout::kText, field_ = field; }
+  void set_chat(const std::string& field) {
+    layout_ = Layout::kChat, field_ = field;
+    has_no("prefix", config_.prefix.empty());
+    check_no_prompt();
+  }
+  void set_text(const std::string& field) {
+    layout_ = Layout::kText, field_ = field;
+    check_no_prompt();
+  }
+  /// What would say nothing to examples without prompt and completion.
+  void check_no_prompt() const {
+    has_no("separator", config_.separator.empty());
+    has_no("map_completion", config_.map_completion.empty());
+  }
+  void has_no(const char* key, bool absent) const {
+    if (!absent)
+      usage_error("data.", key, ": is of examples with prompt and completion, and these have \"", field_,
+                  "\"; leave it out");
+  }
   void set_completion() {
     layout_ = Layout::kCompletion;
     prompt_ = FieldTemplate(config_.prompt.empty() ? "{prompt}" : config_.prompt, "data.prompt");
@@ -116,7 +134,7 @@ class ExampleMaker {
     } else if (e.layout == Layout::kText) {
       e.completion = record.text(field_);
     } else {
-      e.prompt = prompt_.render(record) + config_.separator;
+      e.prompt = prompt_.render(record) + separator_;
       e.completion = completion_.render(record);
       if (!renames_.empty()) {
         const auto it = renames_.find(e.completion);
@@ -132,6 +150,7 @@ class ExampleMaker {
   std::optional<Layout> layout_;
   std::string field_;
   FieldTemplate prompt_, completion_;
+  const std::string separator_ = unescape(config_.separator);
   std::unordered_map<std::string, std::string> renames_;
 };
 

@@ -58,6 +58,8 @@ const std::vector<BadInputKind>& bad_inputs() {
            {"RecipeThatIsNotUtf8", "printf 'model: b\\377se\\n' > bad.yaml", "train @/bad.yaml", "UTF-8"},
            {"ScheduleThatDoesNotFit", "", "train @/good.yaml lr_scheduler_type=wsd decay_steps=100", "do not fit"},
            {"TargetTrainedTwice", "", "train @/good.yaml 'method=[lora, lora]'", "trained by two methods"},
+           {"VariantWithAPlaceOfItsOwn", "", "compare @/good.yaml 'compare=[{name: a, method: lora, output_dir: x}]'",
+            "output_dir"},
            {"NoVariants", "", "compare @/good.yaml 'compare=[]'", "at least one variant"},
            {"ScratchBeyondMemory", "grep -v '^model' good.yaml > bad.yaml",
             "train @/bad.yaml 'from_scratch={d_model: 65536, layers: 64}' tokenizer=@/tok method=full",
@@ -139,6 +141,8 @@ const std::vector<BadInputKind>& bad_inputs() {
             "echo '{\"messages\": [{\"role\": \"user\", \"content\": \"hi\"}, {\"role\": \"Assistant\", "
             "\"content\": \"ho\"}]}' > chat.jsonl",
             "train @/good.yaml data.train=@/chat.jsonl", "Assistant"},
+           {"SeparatorForChats", "echo '{\"messages\": [{\"role\": \"user\", \"content\": \"hi\"}]}' > chat.jsonl",
+            "train @/good.yaml data.train=@/chat.jsonl 'data.separator=#'", "data.separator"},
            {"LengthOfPlainText", "", "train @/good.yaml data.train=@/text.txt data.max_length=5", "segment_length"},
            {"TemplateForPlainText", "", "train @/good.yaml data.train=@/text.txt 'data.prompt={x}'", "data.prompt"},
            {"AnswersToTextAfterTraining", "",

@@ -52,6 +52,30 @@ TEST(Examples, ReadsChatsOfBothSpellings) {
                      {"c.jsonl:1: message 1", "null"});
 }
 
+TEST(Examples, WordsAroundThePromptMayNameALineEnd) {
+  TempDir dir;
+  DataConfig c;
+  c.separator = "\\n#", c.prefix = "b\\n";
+  const auto e = read_examples(c, {dir.file("a.jsonl", "{\"prompt\": \"a\", \"completion\": \"c\"}")});
+  EXPECT_EQ(e[0].prompt, "a\n#");
+  const Encoder encoder = toy_encoder();
+  DataConfig real = c;
+  real.prefix = "b\n";
+  EXPECT_EQ(encode_example(e[0], c, encoder).ids, encode_example(e[0], real, encoder).ids);
+}
+
+TEST(Examples, RolesAreSpeltAsEverybodyDoes) {
+  TempDir dir;
+  DataConfig c;
+  const auto chat = [&](const std::string& role) {
+    return [&, role] {
+      read_examples(c, {dir.file("a.jsonl", "{\"messages\": [{\"role\": \"" + role + "\", \"content\": \"q\"}]}")});
+    };
+  };
+  for (const char* role : {"Assistant", "asistant", "User", "GPT"}) expect_usage_error(chat(role), {role, "expected"});
+  for (const char* role : {"assistant", "tool", "user1", "developer"}) chat(role)();
+}
+
 TEST(Examples, SayWhatTheyMiss) {
   TempDir dir;
   DataConfig c;
