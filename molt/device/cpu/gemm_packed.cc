@@ -144,8 +144,9 @@ class Panel {
 /// where there are columns enough to pay for the copies of the left operand.
 constexpr int64_t kLongSum = 2048, kMaxTerms = 1024, kManyColumns = 256;
 
-/// Outputs from which on a weight is taken for a head.
-constexpr int64_t kVocabulary = 8192;
+/// So many times the inputs, outputs are taken for a vocabulary: heads have 8 and more (in_proj has 4; dt_proj, with 32,
+/// is small enough not to matter).
+constexpr int64_t kVocabulary = 6;
 
 /// A weight in one direction: panels along K.
 class Side {
@@ -262,7 +263,7 @@ struct PackedMatrix::Impl {
   /// one label) holds one large number and many small ones: 8 bits would keep the label alone.
   std::unique_ptr<Side> int8_side(int64_t k, int64_t n, bool transposed, int64_t rows_hint) const {
     if (k > amx::Panels::kLongestInt8) return std::make_unique<Side>(k, n, transposed, packed, rows_hint);
-    const bool coarse = compute == Dtype::kI8 && (transposed || k < kVocabulary);
+    const bool coarse = compute == Dtype::kI8 && (transposed || k < kVocabulary * n);
     return std::make_unique<Side>(k, n, transposed, coarse ? 1 : 2);
   }
 
