@@ -144,8 +144,8 @@ class Panel {
 /// where there are columns enough to pay for the copies of the left operand.
 constexpr int64_t kLongSum = 2048, kMaxTerms = 1024, kManyColumns = 256;
 
-/// So many times the inputs, outputs are taken for a vocabulary: heads have 8 and more (in_proj has 4; dt_proj, with 32,
-/// is small enough not to matter).
+/// So many times the inputs, outputs are taken for a vocabulary: heads have 8 and more (in_proj has 4; dt_proj, with
+/// 32, is small enough not to matter).
 constexpr int64_t kVocabulary = 6;
 
 /// A weight in one direction: panels along K.
