@@ -408,7 +408,7 @@ struct Trainer::Impl {
 
   TrainResult run() {
     // Before anything runs: later phases must not refuse what the first has taken hours for.
-    for (const nn::Phase& phase : phases) optim::Schedule(config.schedule, train::steps_of(phase, config, stream));
+    check_steps(methods, config, stream);
     if (!optimizer) begin_phase(0);
     require_room();
     // What a process left that was killed while it removed checkpoints; there may be no further one to write.
