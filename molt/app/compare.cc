@@ -48,8 +48,7 @@ std::vector<Variant> read_variants(const std::string& path, const std::vector<st
       usage_error(entry.where(), ": expected a variant with name and method");
     if (entry.has("output_dir"))
       usage_error(entry.child("output_dir").where(),
-                  ": a variant is written below the comparison's output_dir; give the "
-                  "key there");
+                  ": a variant is written below the comparison's output_dir; give the key there");
     if (trained == "methods" && entry.has("method"))
       usage_error(entry.where(), ": method and methods are both given; they mean the same, keep one");
     Variant v;
