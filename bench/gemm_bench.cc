@@ -106,7 +106,8 @@ void frozen(const Options& o, Table& table) {
       const Buffer plain(s.outputs, s.inputs, dtype);
       std::vector<PackedMatrix> weights;
       for (size_t i = 0; i < copies; ++i)
-        weights.emplace_back(plain.view, PackOptions{.compute = kept.compute, .int8 = kept.int8});
+        weights.emplace_back(
+            plain.view, PackOptions{.compute = kept.compute, .int8 = kept.int8, .vocabulary = s.outputs == o.vocab});
       for (const int64_t t : {o.tokens, int64_t{1}}) {
         const Buffer x(t, s.inputs, dtype), dy(t, s.outputs, dtype);
         const Buffer y(t, s.outputs, Dtype::kF32), dx(t, s.inputs, Dtype::kF32);

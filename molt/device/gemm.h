@@ -21,6 +21,9 @@ struct PackOptions {
   Dtype compute = Dtype::kF32;
   /// The weight is kept in 8 bits, with one factor per output: W[o,i] rounded to a multiple of max_i |W[o,i]| / 127.
   bool int8 = false;
+  /// Outputs are words: what comes back is a softmax less one label, one large number and many small ones, of which 8
+  /// bits would keep the label alone. It has 16.
+  bool vocabulary = false;
   bool forward = true;      ///< packs for x · Wᵀ
   bool backward = true;     ///< packs for dy · W
   int64_t rows_hint = 512;  ///< T for which the layout is chosen; any T works

@@ -45,6 +45,7 @@ LanguageModel::LanguageModel(const LanguageModelPlan& plan, const Precision& pre
   norm_f_ = Param(backbone / "norm_f", "weight", {plan.d_model});
   head_ = plan.tied_head ? Linear(root, "lm_head", embeddings_.parameter())
                          : Linear(root, "lm_head", plan.d_model, plan.vocabulary, {}, false);
+  head_.weight().head = true;
 }
 
 Var LanguageModel::hidden(const Context& c, const std::vector<int32_t>& ids, const Carry* in, Carry* out) const {

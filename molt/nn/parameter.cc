@@ -40,7 +40,7 @@ void Parameter::repack() {
 }
 
 void Parameter::pack(const Tensor& values) {
-  PackOptions options{.compute = precision_.compute, .backward = dx_};
+  PackOptions options{.compute = precision_.compute, .vocabulary = head, .backward = dx_};
   options.int8 = precision_.base == Dtype::kI8 && !trained;
   if (trained && options.compute == Dtype::kI8) options.compute = Dtype::kBf16;
   packed = std::make_shared<PackedMatrix>(matrix_view(values), options);

@@ -34,6 +34,7 @@ struct Parameter {
   int layer = -1;
   bool lookup = false;       ///< rows are gathered (embedding)
   bool product = false;      ///< stands in matrix products
+  bool head = false;         ///< of which one gives logits
   bool decays = false;       ///< weight decay applies when trained
   bool ssm = false;          ///< one of the state-space part's parameters
   bool trained = false;      ///< decided before set()

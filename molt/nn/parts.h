@@ -49,6 +49,7 @@ class Linear {
   Linear(const Scope& scope, const std::string& name, int64_t in, int64_t out, std::vector<Slice> slices, bool bias);
   /// A linear over a parameter that exists already (tied heads).
   Linear(const Scope& scope, const std::string& name, Parameter& shared);
+  Parameter& weight() const { return *weight_; }
   /// `narrow`: the output may be kept in bf16; only where takes_narrow().
   Var operator()(const Context& c, const Var& x, bool narrow = false) const;
   /// Whether its input and output may be kept in bf16: products round their operands to it anyway, nothing trains here

@@ -144,10 +144,6 @@ class Panel {
 /// where there are columns enough to pay for the copies of the left operand.
 constexpr int64_t kLongSum = 2048, kMaxTerms = 1024, kManyColumns = 256;
 
-/// So many times the inputs, outputs are taken for a vocabulary: heads have 8 and more (in_proj has 4; dt_proj, with
-/// 32, is small enough not to matter).
-constexpr int64_t kVocabulary = 6;
-
 /// A weight in one direction: panels along K.
 class Side {
  public:
@@ -254,16 +250,15 @@ struct PackedMatrix::Impl {
   int64_t outputs = 0, inputs = 0;
   Dtype compute = Dtype::kF32;  // what the caller asked for
   Dtype packed = Dtype::kF32;   // type of the packed copies
-  bool int8 = false, has_forward = false, has_backward = false;
+  bool int8 = false, vocabulary = false, has_forward = false, has_backward = false;
   std::unique_ptr<Side> forward, backward;  // none under f64
   std::unique_ptr<Int8Rows> rows;           // 8-bit integers where nothing multiplies them: instead of sides
   std::shared_ptr<Block> plain;             // f64 only
 
-  /// 8-bit tiles, or wider ones where sums are too long for them. What goes back through a vocabulary (a softmax less
-  /// one label) holds one large number and many small ones: 8 bits would keep the label alone.
+  /// 8-bit tiles, or wider ones where sums are too long for them.
   std::unique_ptr<Side> int8_side(int64_t k, int64_t n, bool transposed, int64_t rows_hint) const {
     if (k > amx::Panels::kLongestInt8) return std::make_unique<Side>(k, n, transposed, packed, rows_hint);
-    const bool coarse = compute == Dtype::kI8 && (transposed || k < kVocabulary * n);
+    const bool coarse = compute == Dtype::kI8 && (transposed || !vocabulary);
     return std::make_unique<Side>(k, n, transposed, coarse ? 1 : 2);
   }
 
@@ -375,7 +370,7 @@ PackedMatrix::PackedMatrix(const ConstMatrix& weight, const PackOptions& options
   Impl& p = *impl_;
   p.outputs = weight.rows, p.inputs = weight.cols;
   p.compute = options.compute;
-  p.int8 = options.int8;
+  p.int8 = options.int8, p.vocabulary = options.vocabulary;
   p.packed = p.compute == Dtype::kF32 || !bf16_supported() ? Dtype::kF32 : Dtype::kBf16;
   p.has_forward = options.forward, p.has_backward = options.backward;
   if (p.int8 && p.compute != Dtype::kF64) {
