@@ -247,7 +247,7 @@ TEST(Int8Matrix, low_rank_additions_ride_along) {
       Owned w(96, 130, Dtype::kF32), x(t, 130, Dtype::kF32), A(6, 130, Dtype::kF32), B(32, 6, Dtype::kF32);
       w.randomise(1), x.randomise(2), A.randomise(3), B.randomise(4);
       const PackedMatrix packed(w.view, {.compute = compute, .int8 = true});
-      if (!LowRankProduct::available(packed, 6)) GTEST_SKIP() << "no matrix unit";
+      if (!LowRankProduct::available(packed, 6)) GTEST_SKIP() << "no tiles of bf16 here";
       const LowRankFactors factors{A.view, B.view, 0.5, 64};
       Owned y(t, 96, Dtype::kF32), dy(t, 96, Dtype::kF32), dx(t, 130, Dtype::kF32), dA(6, 130, Dtype::kF32),
           dB(32, 6, Dtype::kF32);
@@ -286,7 +286,7 @@ TEST(Int8Matrix, softmax_loss_is_that_of_the_weight_as_it_is_kept) {
     Owned w(v, 90, Dtype::kF32), x(t, 90, Dtype::kF32), dx(t, 90, Dtype::kF32), kept(v, 90, Dtype::kF64);
     w.randomise(1), x.randomise(2);
     const PackedMatrix packed(w.view, {.compute = Dtype::kBf16, .int8 = true});
-    if (!softmax_loss_available(packed, true)) GTEST_SKIP() << "no matrix unit";
+    if (!softmax_loss_available(packed, true)) GTEST_SKIP() << "no tiles of bf16 here";
     packed.read_rows(0, kept.view);
     std::vector<int32_t> labels;
     for (int64_t i = 0; i < t; ++i) labels.push_back(static_cast<int32_t>(i * 131 % v));

@@ -63,7 +63,7 @@ TEST(SoftmaxLoss, agrees_with_logits_in_double) {
     std::vector<int32_t> labels;
     for (int64_t t = 0; t < c.T; ++t) labels.push_back(static_cast<int32_t>((t * 37 + c.V - 1) % c.V));
     const PackedMatrix packed(matrix_of(w.data(), c.V, c.D), {.compute = Dtype::kBf16});
-    if (!softmax_loss_available(packed, true)) GTEST_SKIP() << "no matrix unit here";
+    if (!softmax_loss_available(packed, true)) GTEST_SKIP() << "no tiles of bf16 here";
     std::vector<float> dx(x.size());
     const double sum = softmax_loss(packed, matrix_of(x.data(), c.T, c.D), labels, matrix_of(dx.data(), c.T, c.D));
     const Reference r = reference(x, w, labels, c.D, c.V);
@@ -80,7 +80,7 @@ TEST(SoftmaxLoss, agrees_with_logits_in_double) {
 TEST(SoftmaxLoss, bits_do_not_depend_on_threads_and_nan_is_seen) {
   const std::vector<float> w = random(3000 * 64, 2, 0.3);
   const PackedMatrix packed(matrix_of(w.data(), 3000, 64), {.compute = Dtype::kBf16});
-  if (!softmax_loss_available(packed, true)) GTEST_SKIP() << "no matrix unit here";
+  if (!softmax_loss_available(packed, true)) GTEST_SKIP() << "no tiles of bf16 here";
   for (const int64_t rows : {100, 300}) {  // threads share outputs, or rows
     std::vector<float> x = random(rows * 64, 1, 1), dx[2];
     std::vector<int32_t> labels(static_cast<size_t>(rows), 7);

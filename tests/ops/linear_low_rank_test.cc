@@ -45,7 +45,7 @@ TEST(LinearLowRank, agrees_with_the_two_ops) {
     const Tensor x = random({c.tokens, c.inputs}, 2), A = random({c.rank, c.inputs}, 3, 0.1),
                  B = random({c.adapted, c.rank}, 4), bias = random({c.outputs}, 5),
                  dy = random({c.tokens, c.outputs}, 6);
-    if (!ops::can_fuse_low_rank(*packed, A, B)) GTEST_SKIP() << "no matrix unit here";
+    if (!ops::can_fuse_low_rank(*packed, A, B)) GTEST_SKIP() << "no tiles of bf16 here";
     std::vector<Tensor> results[2];
     for (const bool fused : {false, true}) {
       const Var vx = Var::leaf(x), vA = Var::leaf(A), vB = Var::leaf(B), vb = Var::leaf(bias);
@@ -65,7 +65,7 @@ TEST(LinearLowRank, adds_to_gradients_that_are_there_and_leaves_out_what_nobody_
   const Tensor weight = random({96, 64}, 1, 0.1);
   const auto packed = std::make_shared<PackedMatrix>(matrix_view(weight), PackOptions{.compute = Dtype::kBf16});
   const Tensor x = random({40, 64}, 2), A = random({8, 64}, 3), B = random({96, 8}, 4), dy = random({40, 96}, 5);
-  if (!ops::can_fuse_low_rank(*packed, A, B)) GTEST_SKIP() << "no matrix unit here";
+  if (!ops::can_fuse_low_rank(*packed, A, B)) GTEST_SKIP() << "no tiles of bf16 here";
   const Var vx = Var::leaf(x), vA = Var::leaf(A), vB = Var::leaf(B);
   backward(ops::linear_low_rank(vx, packed, {}, vA, vB, 1), dy.clone());
   const std::vector<Tensor> once = {vx.grad().clone(), vA.grad().clone(), vB.grad().clone()};

@@ -28,14 +28,26 @@ bool ask_vnni() {
 #endif
 }
 
-bool ask() {
+bool ask_bf16() {
+#if HWY_ARCH_X86
+#ifdef MOLT_EMULATE_AMX
+  return ask_vnni();
+#else
+  return __builtin_cpu_supports("avx512bf16") && ask_vnni();
+#endif
+#else
+  return false;
+#endif
+}
+
+bool ask_unit() {
 #if HWY_ARCH_X86
   const char* wish = std::getenv("MOLT_SIMD");
   if (wish && *wish) return false;
 #ifdef MOLT_EMULATE_AMX
   return ask_vnni();
 #else
-  if (!onednn::has_amx() || !__builtin_cpu_supports("avx512bf16") || !ask_vnni()) return false;
+  if (!onednn::has_amx() || !ask_bf16()) return false;
   constexpr long kRequest = 0x1023, kTileData = 18;  // ARCH_REQ_XCOMP_PERM: the kernel must save larger registers
   return syscall(SYS_arch_prctl, kRequest, kTileData) == 0;
 #endif
@@ -46,13 +58,18 @@ bool ask() {
 
 }  // namespace
 
+bool unit_available() {
+  static const bool answer = ask_unit();
+  return answer;
+}
+
 bool available() {
-  static const bool answer = ask();
+  static const bool answer = ask_bf16();
   return answer;
 }
 
 bool int8_available() {
-  static const bool answer = available() || ask_vnni();
+  static const bool answer = ask_vnni();
   return answer;
 }
 

@@ -1,6 +1,6 @@
-// The kernel works on blocks of 32 x 32 of the result: four tiles of sums, two of x, two of weights. x is packed at
-// each call, block of rows by block of rows, into tiles that follow each other in the order in which they are read; the
-// weights lie the same way since they were packed. Both stream from the second-level cache.
+// The kernel works on blocks of 32 x 32 of the result: on the matrix unit four tiles of sums, two of x, two of weights.
+// x is packed at each call, block of rows by block of rows, into tiles that follow each other in the order in which
+// they are read; the weights lie the same way since they were packed. Both stream from the second-level cache.
 #include "molt/device/cpu/amx_gemm.h"
 
 #include <algorithm>
@@ -9,6 +9,7 @@
 
 #include "molt/device/cpu/amx_kernels.h"
 #include "molt/device/cpu/dnnl.h"
+#include "molt/device/cpu/fetch.h"
 #include "molt/device/cpu/parallel.h"
 #include "molt/device/cpu/scratch.h"
 #include "molt/device/lasting_memory.h"
@@ -131,7 +132,7 @@ void Panels::multiply(const ConstMatrix* plain, const Rows& x, const Matrix& y, 
   const bool alone = omp_in_parallel() || (panels * steps_ < 256 && panels * steps_ * row_blocks < 512);
   const Grid grid = grid_for(row_blocks, panels, alone ? 1 : thread_count());
   const int64_t threads = grid.rows * grid.cols;
-  Kernel& kernel = digits_ == 0 ? blocks_bf16 : available() ? blocks_int8 : blocks_vnni;
+  Kernel& kernel = digits_ == 0 ? blocks_bf16 : unit_available() ? blocks_int8 : blocks_vnni;
   const auto share = [&](int64_t thread, auto&& wait) {
     if (plain) {
       x.pack_share(*plain, row_scales(), thread, threads);
@@ -177,24 +178,6 @@ void Panels::multiply(const ConstMatrix* plain, const Rows& x, const Matrix& y, 
 namespace molt::amx {
 namespace {
 
-/// A run of tiles along K for one block of sums.
-struct Stretch {
-  int64_t begin, end;
-  bool fresh;  // the first of the sum
-  const bf16 *a, *b;
-  const bf16 *more_a, *more_b;  // with the last run
-  int64_t more_steps;
-};
-
-template <Format kFormat, int kRows, int kCols>
-void block(const Stretch& s, float* sums, const char*& next, int64_t lines) {
-  s.fresh ? zero_sums() : load_sums<kRows, kCols>(sums);
-  accumulate_tiles<kRows, kCols, kFormat>(s.a + s.begin * kRows * kTile, s.b + s.begin * 2 * kTile, s.end - s.begin,
-                                          next, lines);
-  if (s.more_steps) accumulate_tiles<kRows, kCols>(s.more_a, s.more_b, s.more_steps, next, 0);
-  store_sums<kRows, kCols>(sums);
-}
-
 template <class T>
 void finish_block(const Call& c, int64_t row, int64_t col, const float* sums) {
   const int64_t rows = std::min<int64_t>(32, c.y.rows - row), cols = std::min<int64_t>(32, c.y.cols - col);
@@ -207,29 +190,6 @@ void finish_block(const Call& c, int64_t row, int64_t col, const float* sums) {
     if (c.accumulate) return finish_lines<T, false, true>(sums, rows, bias, y, c.y.ld);
   }
   finish_lines<T, false, false>(sums, rows, bias, y, c.y.ld);
-}
-
-/// What a low-rank addition gives to block r of panel p of a product of integers: rows of 32 sums, for as many rows as
-/// the block has of activations.
-void low_rank_block(const Call& c, int64_t r, int64_t p, float* sums) {
-  const int64_t row = r * c.x.block_rows(), block = row / 32, tiles = c.more_rows->tiles(block);
-  const int64_t steps = c.more_panels->steps();
-  const bf16* a = c.more_rows->at(0, block) + row % 32 / 16 * kTile;
-  const bf16* b = c.more_panels->data() + p * steps * 2 * kTile;
-  const bool both = c.x.block_rows() == 32 && tiles == 2;
-  zero_sums();
-  for (int64_t s = 0; s < steps; ++s, a += tiles * kTile, b += 2 * kTile) {
-    _tile_loadd(6, b, 64);
-    _tile_loadd(7, b + kTile, 64);
-    _tile_loadd(4, a, 64);
-    _tile_dpbf16ps(0, 4, 6);
-    _tile_dpbf16ps(1, 4, 7);
-    if (!both) continue;
-    _tile_loadd(5, a + kTile, 64);
-    _tile_dpbf16ps(2, 5, 6);
-    _tile_dpbf16ps(3, 5, 7);
-  }
-  store_sums<2, 2>(sums);
 }
 
 /// Whole sums of integers to y.
@@ -253,7 +213,7 @@ void finish_int8_block(const Call& c, int64_t r, int64_t p, const float* sums) {
 template <Format kFormat>
 void blocks(const Call& c, int64_t row_begin, int64_t row_end, int64_t panel_begin, int64_t panel_end) {
   alignas(64) float sums[kRowsAtOnce * kBlock];
-  configure_tiles();
+  begin_tiles();
   for (int64_t first = row_begin; first < row_end; first += kRowsAtOnce) {
     const int64_t last = std::min(first + kRowsAtOnce, row_end), all = last - first;
     for (int64_t p = panel_begin; p < panel_end; ++p) {
@@ -265,17 +225,20 @@ void blocks(const Call& c, int64_t row_begin, int64_t row_end, int64_t panel_beg
       for (int64_t begin = 0; begin < c.steps; begin += kRun) {
         const int64_t end = std::min(begin + kRun, c.steps);
         for (int64_t r = first; r < last; ++r) {
-          Stretch s{begin, end, begin == 0 && c.part == 0, c.x.at(c.part, r), b, nullptr, nullptr, 0};
+          const bool low = c.x.tiles(r) == 1, fresh = begin == 0 && c.part == 0;
+          const Run run{c.x.at(c.part, r) + begin * c.x.tiles(r) * kTile, b + begin * 2 * kTile, end - begin};
+          Run more;
           if (kFormat == Format::kBf16 && c.more_rows && c.last && end == c.steps) {
-            s.more_steps = c.more_panels->steps();
-            s.more_a = c.more_rows->at(0, r), s.more_b = c.more_panels->data() + p * s.more_steps * 2 * kTile;
+            more.steps = c.more_panels->steps();
+            more.rows = c.more_rows->at(0, r), more.columns = c.more_panels->data() + p * more.steps * 2 * kTile;
           }
           float* to = c.store ? c.store + (p * c.x.row_blocks() + r) * kBlock : sums + (r - first) * kBlock;
-          const bool low = c.x.tiles(r) == 1;
           if (narrow_panel)
-            low ? block<kFormat, 1, 1>(s, to, next, lines) : block<kFormat, 2, 1>(s, to, next, lines);
+            low ? multiply_block<1, 1, kFormat>(to, fresh, run, more, next, lines)
+                : multiply_block<2, 1, kFormat>(to, fresh, run, more, next, lines);
           else
-            low ? block<kFormat, 1, 2>(s, to, next, lines) : block<kFormat, 2, 2>(s, to, next, lines);
+            low ? multiply_block<1, 2, kFormat>(to, fresh, run, more, next, lines)
+                : multiply_block<2, 2, kFormat>(to, fresh, run, more, next, lines);
           if (end < c.steps || !c.last) continue;
           if constexpr (kFormat == Format::kInt8) {
             finish_int8_block(c, r, p, to);
@@ -287,18 +250,20 @@ void blocks(const Call& c, int64_t row_begin, int64_t row_end, int64_t panel_beg
       }
     }
   }
-  _tile_release();
+  end_tiles();
   _mm_sfence();
 }
 
 /// How far ahead of its use a panel is fetched, in bytes: the hardware's look-ahead ends at each page.
-constexpr int64_t kAhead = 4096;
+constexpr int64_t kAhead = 16384;
 
 /// kRows rows, `steps` · 32 numbers each, one after the other, by one panel: sums as rows of 32. Each sum is kept in
 /// kSplit parts, as the unit takes several cycles from one to the next.
 template <int kRows>
 void few_rows_by_panel(const uint16_t* x, const bf16* b, int64_t steps, float* sums) {
   constexpr int kSplit = kRows == 1 ? 4 : 2;
+  const bool second_level = fetches_to_second_level();
+  const int64_t ahead = fetch_distance(second_level) / 2;
   __m512 sum[kRows][2][kSplit];
 #pragma GCC unroll 4
   for (int r = 0; r < kRows; ++r)
@@ -311,8 +276,8 @@ void few_rows_by_panel(const uint16_t* x, const bf16* b, int64_t steps, float* s
 #pragma GCC unroll 4
       for (int j = 0; j < kSplit; ++j) {
         const bf16* at = b + (i + j) * 32;
-        _mm_prefetch(reinterpret_cast<const char*>(at) + kAhead, _MM_HINT_T0);
-        _mm_prefetch(reinterpret_cast<const char*>(at + kTile) + kAhead, _MM_HINT_T0);
+        fetch(at + ahead, second_level);
+        fetch(at + kTile + ahead, second_level);
         const auto low = reinterpret_cast<__m512bh>(_mm512_load_si512(at)),
                    high = reinterpret_cast<__m512bh>(_mm512_load_si512(at + kTile));
 #pragma GCC unroll 4
@@ -385,6 +350,16 @@ void Panels::few_bf16(const ConstMatrix& x, const Matrix& y, const float* bias, 
   });
 }
 
+void low_rank_block(const Call& c, int64_t r, int64_t p, float* sums) {
+  const int64_t row = r * c.x.block_rows(), block = row / 32, tiles = c.more_rows->tiles(block);
+  const int64_t steps = c.more_panels->steps();
+  const Run run{c.more_rows->at(0, block) + row % 32 / 16 * kTile, c.more_panels->data() + p * steps * 2 * kTile, steps,
+                tiles * kTile};
+  const char* none = nullptr;
+  c.x.block_rows() == 32 && tiles == 2 ? multiply_block<2, 2>(sums, true, run, {}, none, 0)
+                                       : multiply_block<1, 2>(sums, true, run, {}, none, 0);
+}
+
 void blocks_bf16(const Call& c, int64_t row_begin, int64_t row_end, int64_t panel_begin, int64_t panel_end) {
   blocks<Format::kBf16>(c, row_begin, row_end, panel_begin, panel_end);
 }
@@ -401,6 +376,7 @@ void blocks_int8(const Call& c, int64_t row_begin, int64_t row_end, int64_t pane
 namespace molt::amx {
 void Rows::pack_bf16_share(const ConstMatrix&, int64_t, int64_t) const {}
 void Panels::few_bf16(const ConstMatrix&, const Matrix&, const float*, bool) const {}
+void low_rank_block(const Call&, int64_t, int64_t, float*) {}
 void blocks_bf16(const Call&, int64_t, int64_t, int64_t, int64_t) {}
 void blocks_int8(const Call&, int64_t, int64_t, int64_t, int64_t) {}
 }  // namespace molt::amx

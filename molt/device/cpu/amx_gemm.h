@@ -21,9 +21,11 @@ namespace molt::amx {
 
 /// Whether this processor has AMX and AVX-512 with bf16 and VNNI, the system lets us use them and MOLT_SIMD does not
 /// forbid it.
+bool unit_available();
+/// Whether everything here runs: on the matrix unit, or on AVX-512 vectors with bf16 and VNNI.
 bool available();
-/// Whether products of 8-bit integers run, on the matrix unit or on AVX-512 vectors (VNNI): all that stands here about
-/// them then works, additions of low rank apart.
+/// Whether products of 8-bit integers run, for which AVX-512 with VNNI is enough: all that stands here about them then
+/// works, additions of low rank apart.
 bool int8_available();
 
 /// What a tile, 16 rows of 64 bytes, holds: 32 or 64 numbers along K.

@@ -23,8 +23,12 @@ struct Call {
 /// from the second. Rows of sums that wait for the next run are kept close by.
 constexpr int64_t kRun = 8, kRowsAtOnce = 16;
 
-/// Blocks of rows [row_begin, row_end) by panels [panel_begin, panel_end): bf16 and 8-bit integers on the matrix unit,
-/// and 8-bit integers on vectors.
+/// What a low-rank addition gives to block r of panel p of a product of integers: rows of 32 sums, for as many rows as
+/// the block has of activations. Where there is a matrix unit, from inside blocks_int8 only.
+void low_rank_block(const Call& call, int64_t r, int64_t p, float* sums);
+
+/// Blocks of rows [row_begin, row_end) by panels [panel_begin, panel_end): bf16 on the matrix unit or on vectors, 8-bit
+/// integers on the matrix unit, and 8-bit integers on vectors.
 using Kernel = void(const Call& call, int64_t row_begin, int64_t row_end, int64_t panel_begin, int64_t panel_end);
 Kernel blocks_bf16, blocks_int8, blocks_vnni;
 

@@ -1,5 +1,6 @@
-// Pieces of the kernels on Intel's matrix unit (AMX): configuration, packing rows of activations, sums in tiles.
-// Include between amx_begin-inl.h and amx_end-inl.h, inside no namespace; x86 only.
+// Pieces of the kernels that multiply tiles, on Intel's matrix unit (AMX) or, of bf16, on AVX-512 vectors:
+// configuration, packing rows of activations, sums of blocks. Include between amx_begin-inl.h and amx_end-inl.h, inside
+// no namespace; x86 only.
 #pragma once
 
 #include <algorithm>
@@ -8,6 +9,7 @@
 #include <immintrin.h>
 
 #include "molt/device/cpu/amx_gemm.h"
+#include "molt/device/cpu/bf16_lines-inl.h"
 #include "molt/device/matrix.h"
 #ifdef MOLT_EMULATE_AMX
 #include "molt/device/cpu/amx_emulated-inl.h"
@@ -25,13 +27,18 @@ struct TileConfig {
 };
 alignas(64) const TileConfig kConfig{};
 
-inline void configure_tiles() {
+/// Before the first block of sums on a thread, and after its last one.
+inline void begin_tiles() {
+  if (!unit_available()) return;
 #ifdef MOLT_EMULATE_AMX
   emulated::clear_tiles();
 #else
   // The intrinsic's declaration names a part of its operand only: nothing of it may still wait in registers.
   asm volatile("ldtilecfg %0" : : "m"(kConfig) : "memory");
 #endif
+}
+inline void end_tiles() {
+  if (unit_available()) _tile_release();
 }
 
 /// 32 values as bf16 in order.
@@ -66,6 +73,13 @@ void pack_rows(const ConstMatrix& x, int64_t row, int64_t tiles, bf16* to) {
   }
 }
 
+/// Tiles of one block of rows and of one panel of columns, step by step along K.
+struct Run {
+  const bf16 *rows = nullptr, *columns = nullptr;
+  int64_t steps = 0;
+  int64_t stride = 0;  ///< numbers from one step of the rows to the next, where it is not kRows tiles
+};
+
 /// Tile `sum` += tile `a` · tile `b`. A macro, as tiles are named in the instruction.
 #define MOLT_MULTIPLY_TILES(sum, a, b)      \
   do {                                      \
@@ -75,10 +89,12 @@ void pack_rows(const ConstMatrix& x, int64_t row, int64_t tiles, bf16* to) {
       _tile_dpbf16ps(sum, a, b);            \
   } while (false)
 
-/// Sums over `steps` tiles along K: tiles 0 to 3 += rows · columns. `lines` lines of `next` are fetched per step.
+/// Tiles 0 to 3 += rows · columns. `lines` cache lines of `next` are fetched per step.
 template <int kRows, int kCols, Format kFormat = Format::kBf16>
-inline void accumulate_tiles(const bf16* a, const bf16* b, int64_t steps, const char*& next, int64_t lines) {
-  for (int64_t s = 0; s < steps; ++s, a += kRows * kTile, b += 2 * kTile) {
+inline void accumulate_tiles(const Run& run, const char*& next, int64_t lines) {
+  const bf16 *a = run.rows, *b = run.columns;
+  const int64_t stride = run.stride ? run.stride : kRows * kTile;
+  for (int64_t s = 0; s < run.steps; ++s, a += stride, b += 2 * kTile) {
     _tile_loadd(6, b, 64);
     _tile_loadd(4, a, 64);
     MOLT_MULTIPLY_TILES(0, 4, 6);
@@ -117,6 +133,28 @@ inline void zero_sums() {
   _tile_zero(1);
   _tile_zero(2);
   _tile_zero(3);
+}
+
+/// A block of sums, rows of 32 numbers: += `run` (= where `fresh`), then += `more`, which is of bf16. `lines` cache
+/// lines of `next` are fetched for each step of `run`.
+template <int kRows, int kCols, Format kFormat = Format::kBf16>
+inline void multiply_block(float* sums, bool fresh, const Run& run, const Run& more, const char*& next, int64_t lines) {
+  if (kFormat == Format::kInt8 || unit_available()) {
+    fresh ? zero_sums() : load_sums<kRows, kCols>(sums);
+    accumulate_tiles<kRows, kCols, kFormat>(run, next, lines);
+    if (more.steps) accumulate_tiles<kRows, kCols>(more, next, 0);
+    return store_sums<kRows, kCols>(sums);
+  }
+  const char* none = nullptr;
+  for (int l = 0; l < kRows * 16; l += kLines) {
+    const int64_t at = l / 16 * kTile + l % 16 * 32;
+    const auto multiply = [&](const Run& r, bool first, const char*& fetched, int64_t fetch) {
+      multiply_lines<kCols>(r.rows + at, r.stride ? r.stride : kRows * kTile, r.columns, r.steps, first, sums + l * 32,
+                            fetched, fetch);
+    };
+    multiply(run, fresh, l == 0 ? next : none, l == 0 ? lines : 0);
+    if (more.steps) multiply(more, false, none, 0);
+  }
 }
 
 /// `rows` x `cols` numbers of a block of sums to y, with what is added on the way.

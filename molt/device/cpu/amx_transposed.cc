@@ -20,35 +20,33 @@ namespace {
 /// tokens of x are interleaved on the way; that leaves columns in an order of their own, which `put` undoes.
 template <class Put>
 void transposed_groups(const Rows& x, const bf16* u, int64_t part, int64_t begin, int64_t end, Put&& put) {
-  alignas(64) bf16 pairs[2 * kTile];
-  alignas(64) float sums[2 * 256];
-  configure_tiles();
+  constexpr int64_t kBlocks = 4;  // at a time: few enough to stay in the first-level cache
+  alignas(64) bf16 columns[kBlocks * 2 * kTile];
+  alignas(64) float sums[16 * 32];
+  const char* none = nullptr;
+  begin_tiles();
   for (int64_t s = begin; s < end; ++s) {
-    _tile_zero(0);
-    _tile_zero(1);
-    for (int64_t block = 0; block < x.row_blocks(); ++block) {
-      const int64_t tiles = x.tiles(block);
-      const bf16* from = x.at(part, block) + s * tiles * kTile;
-      for (int64_t i = 0; i < tiles * 8; ++i) {
-        const __m512i even = _mm512_load_si512(from + i * 64), odd = _mm512_load_si512(from + i * 64 + 32);
-        _mm512_store_si512(pairs + i * 32, _mm512_unpacklo_epi16(even, odd));
-        _mm512_store_si512(pairs + kTile + i * 32, _mm512_unpackhi_epi16(even, odd));
+    for (int64_t first = 0; first < x.row_blocks(); first += kBlocks) {
+      const int64_t last = std::min(first + kBlocks, x.row_blocks());
+      bf16* pairs = columns;
+      for (int64_t block = first; block < last; ++block, pairs += 2 * kTile) {
+        const int64_t tiles = x.tiles(block);
+        const bf16* from = x.at(part, block) + s * tiles * kTile;
+        for (int64_t i = 0; i < tiles * 8; ++i) {
+          const __m512i even = _mm512_load_si512(from + i * 64), odd = _mm512_load_si512(from + i * 64 + 32);
+          _mm512_store_si512(pairs + i * 32, _mm512_unpacklo_epi16(even, odd));
+          _mm512_store_si512(pairs + kTile + i * 32, _mm512_unpackhi_epi16(even, odd));
+        }
+        for (int64_t i = tiles * 8; i < 16; ++i) {
+          _mm512_store_si512(pairs + i * 32, _mm512_setzero_si512());
+          _mm512_store_si512(pairs + kTile + i * 32, _mm512_setzero_si512());
+        }
       }
-      for (int64_t i = tiles * 8; i < 16; ++i) {
-        _mm512_store_si512(pairs + i * 32, _mm512_setzero_si512());
-        _mm512_store_si512(pairs + kTile + i * 32, _mm512_setzero_si512());
-      }
-      _tile_loadd(4, u + block * kTile, 64);
-      _tile_loadd(6, pairs, 64);
-      _tile_loadd(7, pairs + kTile, 64);
-      _tile_dpbf16ps(0, 4, 6);
-      _tile_dpbf16ps(1, 4, 7);
+      multiply_block<1, 2>(sums, first == 0, {u + first * kTile, columns, last - first}, {}, none, 0);
     }
-    _tile_stored(0, sums, 64);
-    _tile_stored(1, sums + 256, 64);
     put(s, sums);
   }
-  _tile_release();
+  end_tiles();
 }
 
 }  // namespace
@@ -72,10 +70,10 @@ void multiply_transposed(const Rows& x, const ConstMatrix& u, double alpha, bool
         transposed_groups(x, to, part, begin, end, [&](int64_t s, const float* sums) {
           const int64_t n0 = (first + s) * 32, width = std::min<int64_t>(32, x.k() - n0);
           for (int64_t j = 0; j < width; ++j) {
-            const float* sum = sums + j % 8 / 4 * 256 + j / 8 * 4 + j % 4;
+            const float* sum = sums + j % 8 / 4 * 16 + j / 8 * 4 + j % 4;
             for (int64_t r = 0; r < live; ++r) {
               float& value = turned ? c[(r0 + r) * out.ld + n0 + j] : c[(n0 + j) * out.ld + r0 + r];
-              value = scale * sum[r * 16] + (accumulate ? value : 0.0f);
+              value = scale * sum[r * 32] + (accumulate ? value : 0.0f);
             }
           }
         });

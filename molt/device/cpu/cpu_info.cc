@@ -7,6 +7,7 @@
 #include "molt/base/str.h"
 #include "molt/device/cpu/amx_gemm.h"
 #include "molt/device/cpu/dnnl.h"
+#include "molt/device/cpu/fetch.h"
 #include "molt/device/cpu/parallel.h"
 
 #include "molt/device/cpu/simd.h"
@@ -57,7 +58,7 @@ CpuInfo cpu_info() {
   const dnnl_version_t* v = dnnl_version();
   info.onednn = str(v->major, '.', v->minor, '.', v->patch);
   info.bf16 = bf16_supported();
-  info.amx = amx::available();
+  info.amx = amx::unit_available();
   info.int8 = amx::int8_available();
   info.threads = compute_threads();
   return info;
@@ -66,6 +67,15 @@ CpuInfo cpu_info() {
 bool bf16_supported() {
   static const bool supported = onednn::has_bf16() || amx::available();  // the latter alone where it is emulated
   return supported;
+}
+
+bool fetches_to_second_level() {
+#if HWY_ARCH_X86
+  static const bool amd = __builtin_cpu_is("amd") != 0;
+  return amd;
+#else
+  return false;
+#endif
 }
 
 int compute_threads() { return thread_count(); }

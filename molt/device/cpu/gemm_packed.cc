@@ -225,8 +225,9 @@ class Side {
 
   const amx::Panels* panels() const { return amx_.get(); }
   std::string kernel_name(int64_t rows) const {
-    if (amx_ && amx_->digits() == 0) return "amx";
-    if (amx_) return str(amx::available() ? "amx" : "vnni", "_int8x", amx_->digits());
+    const bool unit = amx::unit_available();
+    if (amx_ && amx_->digits() == 0) return unit ? "amx" : "avx512_bf16";
+    if (amx_) return str(unit ? "amx" : "vnni", "_int8x", amx_->digits());
     return panels_[0]->kernel_name(rows);
   }
   size_t bytes() const {

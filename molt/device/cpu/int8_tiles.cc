@@ -7,6 +7,7 @@
 #include <limits>
 
 #include "molt/device/cpu/amx_gemm.h"
+#include "molt/device/cpu/fetch.h"
 #include "molt/device/cpu/parallel.h"
 #include "molt/device/lasting_memory.h"
 
@@ -106,7 +107,8 @@ inline void store_digits(__m512 scaled, __m128i flip, int8_t* first, int8_t* sec
 template <int kStreams>
 void few_by_panel(const uint8_t* x, const int8_t* b, int64_t steps, int32_t* sums) {
   constexpr int kSplit = kStreams == 1 ? 4 : kStreams == 2 ? 2 : 1;
-  constexpr int64_t kAhead = 4096;  // the hardware's look-ahead ends at each page
+  const bool second_level = fetches_to_second_level();
+  const int64_t ahead = fetch_distance(second_level);
   __m512i sum[kStreams][2][kSplit];
 #pragma GCC unroll 8
   for (int r = 0; r < kStreams; ++r)
@@ -119,8 +121,8 @@ void few_by_panel(const uint8_t* x, const int8_t* b, int64_t steps, int32_t* sum
 #pragma GCC unroll 4
       for (int j = 0; j < kSplit; ++j) {
         const int8_t* at = b + (i + j) * 64;
-        _mm_prefetch(reinterpret_cast<const char*>(at) + kAhead, _MM_HINT_T0);
-        _mm_prefetch(reinterpret_cast<const char*>(at + kBytes) + kAhead, _MM_HINT_T0);
+        fetch(at + ahead, second_level);
+        fetch(at + kBytes + ahead, second_level);
         const __m512i low = _mm512_load_si512(at), high = _mm512_load_si512(at + kBytes);
 #pragma GCC unroll 8
         for (int r = 0; r < kStreams; ++r) {
@@ -163,7 +165,7 @@ void few_by_panel_of(int64_t streams, const uint8_t* x, const int8_t* b, int64_t
 }  // namespace
 
 void Rows::quantise_share(const ConstMatrix& x, const float* factors, int64_t begin, int64_t end) const {
-  const __m128i flip = _mm_set1_epi8(available() ? 0 : static_cast<char>(0x80));
+  const __m128i flip = _mm_set1_epi8(unit_available() ? 0 : static_cast<char>(0x80));
   const auto quantise = [&](auto* data) {
     for (int64_t block = begin; block < end; ++block) {
       const int64_t row = block * block_rows(), count = tiles(block) == 1 ? 16 : block_rows();

@@ -147,7 +147,7 @@ class Share {
     label_logit_.assign(static_cast<size_t>(rows), 0);
     total_.assign(static_cast<size_t>(rows), 0);
     std::fill_n(gradient_, (end - begin) * dx_panels_ * kBlock, 0.0f);
-    configure_tiles();
+    begin_tiles();
     for (int64_t p = first_panel; p < last_panel; p += kChunk) {
       const int64_t count = std::min(kChunk, last_panel - p);
       for (int64_t r = begin; r < end; r += kGroup) {
@@ -157,7 +157,7 @@ class Share {
         if (backward_) multiply_back(p, count, r, group_end);
       }
     }
-    _tile_release();
+    end_tiles();
   }
 
   /// `steps` steps of one panel of weights from `first` on, as bf16.
@@ -172,9 +172,7 @@ class Share {
   template <int kRows>
   void logits_block(const bf16* rows, const bf16* weights, int64_t steps, bool fresh, float* to, const char*& next,
                     int64_t lines) {
-    fresh ? zero_sums() : load_sums<kRows, 2>(to);
-    accumulate_tiles<kRows, 2>(rows, weights, steps, next, lines);
-    store_sums<kRows, 2>(to);
+    multiply_block<kRows, 2>(to, fresh, {rows, weights, steps}, {}, next, lines);
   }
 
   /// The logits of some panels for a group of blocks of rows, block by block.
@@ -288,9 +286,7 @@ class Share {
   }
   template <int kRows>
   void back_block(const bf16* rows, const bf16* weights, int64_t count, float* g, const char*& next, int64_t lines) {
-    load_sums<kRows, 2>(g);
-    accumulate_tiles<kRows, 2>(rows, weights, count, next, lines);
-    store_sums<kRows, 2>(g);
+    multiply_block<kRows, 2>(g, false, {rows, weights, count}, {}, next, lines);
   }
 
   const Panels& forward_;

@@ -61,12 +61,14 @@ int64_t lines_of(const Rows& x, int64_t r) {
 }
 
 void finish(const Call& c, int64_t r, int64_t p, const int32_t* sums) {
+  alignas(64) float more[kBlock];
+  if (c.more_rows) low_rank_block(c, r, p, more);
   const int64_t row = r * c.x.block_rows(), col = p * 32;
   const Int8Sums s{.sums = sums,
                    .digits = c.x.digits(),
                    .row_scales = c.x.scales() + row,
                    .column_scales = c.weights.column_scales() ? c.weights.column_scales() + col : nullptr,
-                   .more = nullptr,
+                   .more = c.more_rows ? more : nullptr,
                    .bias = c.bias ? c.bias + col : nullptr,
                    .accumulate = c.accumulate,
                    .rows = std::min(c.x.block_rows(), c.y.rows - row),
