@@ -111,7 +111,7 @@ double lower_quartile(std::vector<double> values) {
 }  // namespace
 
 StepRates calibrate(Probe& probe, const std::vector<data::Batch>& batches, const CalibrationOptions& options) {
-  std::vector<double> plain_forward, plain_head, forward, backward, head, update;
+  std::vector<double> plain_forward, plain_head, known_forward, forward, backward, head, update;
   const auto begin = Clock::now();
   for (size_t i = 0; i < 1 || since(begin) < options.seconds; ++i) {
     const data::Batch& batch = batches[i % batches.size()];
@@ -126,10 +126,12 @@ StepRates calibrate(Probe& probe, const std::vector<data::Batch>& batches, const
     const StepLaps plain = probe.plain(batch);
     plain_forward.push_back(plain.forward / token_layers);
     plain_head.push_back(plain.head / labelled);
+    if (options.known) known_forward.push_back(probe.again(batch).forward / token_layers);
   }
   return {.plain_forward = lower_quartile(std::move(plain_forward)),
           .plain_head = lower_quartile(std::move(plain_head)),
           .layer_forward = lower_quartile(std::move(forward)),
+          .known_forward = lower_quartile(std::move(known_forward)),
           .layer_backward = lower_quartile(std::move(backward)),
           .head = lower_quartile(std::move(head)),
           .update = lower_quartile(std::move(update))};

@@ -30,6 +30,7 @@ struct StepRates {
   double plain_forward = 0;   ///< per token: a layer without edits, nothing kept for backward
   double plain_head = 0;      ///< per labelled token: norm, logits and loss alone
   double layer_forward = 0;   ///< per token: a layer with its edits
+  double known_forward = 0;   ///< per token: the same where the results of its products are known; 0 if not asked for
   double layer_backward = 0;  ///< per token: a layer's gradients, of its input and of what trains in it
   double head = 0;            ///< per labelled token: the same, and the gradient towards the last layer
   double update = 0;          ///< per number that trains: norm of gradients, AdamW, packing what trains whole again
@@ -37,6 +38,7 @@ struct StepRates {
 
 struct CalibrationOptions {
   bool recompute = false;
+  bool known = false;  ///< whether known_forward is wanted
   double seconds = 3;  ///< more where a step alone takes longer
 };
 

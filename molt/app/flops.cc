@@ -21,26 +21,9 @@ double trained_numbers(const nn::EditSet& edits, const nn::Site& site) {
 
 }  // namespace
 
-int lowest_trained_layer(const nn::LanguageModel& model, const nn::EditSet& edits) {
-  int lowest = static_cast<int>(model.plan().layers.size());
-  const int layers = lowest;
-  auto at = [&](int layer, bool embedding) {
-    if (layer >= 0) lowest = std::min(lowest, layer);
-    if (embedding) lowest = 0;
-  };
-  for (const auto& [id, edit] : edits.all()) {
-    const nn::Site& site = model.sites().all()[static_cast<size_t>(id)];
-    if (!edit->trainables().empty()) at(site.layer, site.kind == nn::SiteKind::kEmbedding);
-  }
-  for (const nn::Parameter& p : model.parameters()) {
-    if (p.trained) at(p.layer, p.lookup);
-  }
-  return std::min(lowest, layers);
-}
-
 TokenFlops count_flops(const nn::LanguageModel& model, const nn::EditSet& edits, bool recompute) {
   TokenFlops flops;
-  const int lowest = lowest_trained_layer(model, edits);
+  const int lowest = nn::lowest_trained_layer(model, edits);
   double again = 0;  // what recomputation runs a second time
   for (const nn::Site& site : model.sites().all()) {
     const bool head = site.layer < 0;

@@ -20,10 +20,6 @@ struct TokenFlops {
   }
 };
 
-/// The lowest layer in which something trains; the number of layers if only what stands above them does; 0 if the
-/// embedding does.
-int lowest_trained_layer(const nn::LanguageModel& model, const nn::EditSet& edits);
-
 /// What a training step with these edits and with what trains whole (Parameter::trained) takes. Layers below the lowest
 /// that trains have no backward pass. `recompute`: layers with a backward pass run forward twice.
 TokenFlops count_flops(const nn::LanguageModel& model, const nn::EditSet& edits, bool recompute);

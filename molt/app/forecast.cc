@@ -159,7 +159,7 @@ MemoryPlan forecast_memory(Probe& probe, const ForecastInputs& in, bool recomput
     first += 2 * (ratio - 1) * std::max(0.0, bytes.first - half.first);
     saved *= ratio;
   }
-  const int lowest = lowest_trained_layer(model, in.edits), layers = static_cast<int>(model.plan().layers.size());
+  const int lowest = nn::lowest_trained_layer(model, in.edits), layers = static_cast<int>(model.plan().layers.size());
   plan.saved = static_cast<int64_t>(saved * (layers - lowest));
   const double step = first + saved * (layers - lowest - probe.layers());
   const double sizes = std::max(1.0, (bytes.all - gradients) / std::max(1.0, bytes.first - gradients));
@@ -176,8 +176,10 @@ MemoryPlan forecast_memory(Probe& probe, const ForecastInputs& in, bool recomput
   return plan;
 }
 
-int64_t spans_in(int64_t bytes, const MemoryPlan& plan, int64_t pieces) {
-  return std::min(bytes / std::max<int64_t>(1, plan.saved), pieces - 1);
+int64_t forecast_products(const Probe& probe, const ForecastInputs& in) {
+  const double layers = static_cast<double>(in.base.model->plan().layers.size()) / probe.layers();
+  const double ratio = static_cast<double>(in.most_rows) / static_cast<double>(in.batches.at(0).rows());
+  return static_cast<int64_t>(layers * ratio * static_cast<double>(probe.again(in.batches[0]).products));
 }
 
 bool choose_recompute(int64_t limit, const MemoryPlan& plain, const MemoryPlan& recomputed, int64_t tokens) {

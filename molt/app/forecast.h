@@ -55,9 +55,8 @@ double measure_new_size(Probe& probe, const data::Batch& batch);
 /// Steps the probe, with or without recomputation, and says what the whole model will take.
 MemoryPlan forecast_memory(Probe& probe, const ForecastInputs& inputs, bool recompute);
 
-/// Of a sample in `pieces`, those before the last that can keep their activations in `bytes`; each takes as much as
-/// the plan has `saved` for one.
-int64_t spans_in(int64_t bytes, const MemoryPlan& plan, int64_t pieces);
+/// Bytes that one span of the largest batch leaves of its first run if it leaves the results of its products.
+int64_t forecast_products(const Probe& probe, const ForecastInputs& inputs);
 
 /// Throws UsageError unless a plan, or else the one with recomputation, fits into `limit` bytes with a tenth to spare.
 /// Returns whether to recompute. `tokens`: of the largest batch, for the message.

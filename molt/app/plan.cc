@@ -130,7 +130,7 @@ DataPlan plan_data(const Recipe& recipe, const PreparedRun& prepared, int64_t ru
   return plan;
 }
 
-/// Bytes that spans which run forward once may hold: what the recipe or max_memory says.
+/// Bytes that spans may keep of their first run: what the recipe or max_memory says.
 int64_t bytes_for_spans(const Recipe& recipe, const RunPlan& plan) {
   if (plan.data.cut.empty() || plan.recompute) return 0;
   if (plan.max_memory == 0) return recipe.training.span_bytes();
@@ -138,18 +138,23 @@ int64_t bytes_for_spans(const Recipe& recipe, const RunPlan& plan) {
   return recipe.training.span_memory.empty() ? left : std::min(left, recipe.training.span_bytes());
 }
 
-/// Counts spans that run forward once into the plan of each phase, and those that run twice into its data.
+/// Counts what spans keep into the plan of each phase, and those that run twice into its data.
 void plan_spans(const Recipe& recipe, RunPlan& plan) {
   plan.span_bytes = bytes_for_spans(recipe, plan);
+  int64_t again = 0, known = 0;
   for (PhasePlan& phase : plan.phases) {
-    plan.kept_spans = spans_in(plan.span_bytes, phase.plain, plan.data.most_pieces);
-    phase.plain.saved += plan.kept_spans * phase.plain.saved;
+    plan.kept = train::share_out(plan.span_bytes, plan.data.most_pieces - 1, phase.products, phase.whole);
+    phase.plain.saved += plan.kept.whole * phase.plain.saved + plan.kept.products * phase.products;
+    if (&phase != &plan.phases.back()) continue;
+    for (const int64_t pieces : plan.data.cut) {
+      const train::SpanShare share = train::share_out(plan.span_bytes, pieces, phase.products, phase.whole);
+      again += pieces - share.whole, known += share.products;
+    }
   }
-  double again = 0;
-  for (const int64_t pieces : plan.data.cut)
-    again += static_cast<double>(std::max<int64_t>(0, pieces - plan.kept_spans) * recipe.training.span_length);
-  plan.data.step_again =
-      again / static_cast<double>(plan.data.looked) * static_cast<double>(recipe.training.gradient_accumulation_steps);
+  const double tokens = static_cast<double>(recipe.training.span_length) / static_cast<double>(plan.data.looked) *
+                        static_cast<double>(recipe.training.gradient_accumulation_steps);
+  plan.data.step_again = tokens * static_cast<double>(again);
+  plan.data.step_known = tokens * static_cast<double>(known);
 }
 
 /// How often the trainer evaluates: see train/trainer.cc.
@@ -162,7 +167,8 @@ int64_t count_evaluations(const Recipe& recipe, const DataPlan& data, int64_t st
 double step_seconds(const StepRates& r, const DataPlan& data, int layers, int lowest, int64_t trainable) {
   const double layer = r.layer_forward + r.layer_backward;
   return data.step_tokens * (lowest * r.plain_forward + (layers - lowest) * layer) +
-         data.step_again * layers * r.plain_forward + data.step_labelled * r.head +
+         data.step_again * layers * r.plain_forward -
+         data.step_known * layers * std::max(0.0, r.layer_forward - r.known_forward) + data.step_labelled * r.head +
          static_cast<double>(trainable) * r.update;
 }
 
@@ -223,6 +229,8 @@ RunPlan plan_of(const Recipe& recipe, const PreparedRun& prepared, double second
     // Pieces of a long sample are not recomputed layer by layer: they hand a state on.
     phase.recomputed = forecast_memory(*probes.back(), inputs, plan.data.most_pieces == 1);
     phase.plain = forecast_memory(*probes.back(), inputs, false);
+    if (!plan.data.cut.empty() && !plan.recompute) phase.products = forecast_products(*probes.back(), inputs);
+    phase.whole = phase.plain.saved + phase.products * nn::lowest_trained_layer(model, outline.edits) / layers;
     plan.phases.push_back(phase);
     if (seconds == 0) probes.back().reset();
   }
@@ -241,13 +249,16 @@ RunPlan plan_of(const Recipe& recipe, const PreparedRun& prepared, double second
     outline.begin(i);
     PhasePlan& phase = plan.phases[i];
     phase.flops = count_flops(*outline.loaded.model, outline.edits, recomputes);
-    phase.step_flops =
-        phase.flops.step(plan.data.step_tokens, plan.data.step_labelled) + plan.data.step_again * phase.flops.forward;
+    // Of a second run with known products next to nothing is left.
+    phase.step_flops = phase.flops.step(plan.data.step_tokens, plan.data.step_labelled) +
+                       (plan.data.step_again - plan.data.step_known) * phase.flops.forward;
     if (seconds == 0) continue;
     phase.rates = calibrate(*probes[i], batches,
-                            {.recompute = recomputes, .seconds = seconds / static_cast<double>(phases.size())});
+                            {.recompute = recomputes,
+                             .known = plan.data.step_known > 0,
+                             .seconds = seconds / static_cast<double>(phases.size())});
     phase.step_seconds =
-        step_seconds(phase.rates, plan.data, layers, lowest_trained_layer(model, outline.edits), phase.trainable);
+        step_seconds(phase.rates, plan.data, layers, nn::lowest_trained_layer(model, outline.edits), phase.trainable);
     probes[i].reset();
   }
   const StepRates& rates = plan.training().rates;
@@ -355,7 +366,8 @@ OrderedJson plan_json(const RunPlan& plan) {
   json["tokens_per_step"] = plan.data.step_tokens;
   json["steps"] = plan.steps();
   json["recompute"] = plan.recompute;
-  json["spans_run_once"] = plan.kept_spans;
+  json["spans_run_once"] = plan.kept.whole;
+  json["spans_with_known_products"] = plan.kept.products;
   json["peak_memory_bytes"] = plan.memory().total();
   json["memory"] = memory_json(plan.memory(false));
   json["memory_with_recompute"] = memory_json(plan.memory(true));
@@ -372,6 +384,7 @@ OrderedJson plan_json(const RunPlan& plan) {
                                {{"plain_forward", p.rates.plain_forward},
                                 {"plain_head", p.rates.plain_head},
                                 {"layer_forward", p.rates.layer_forward},
+                                {"known_forward", p.rates.known_forward},
                                 {"layer_backward", p.rates.layer_backward},
                                 {"head", p.rates.head},
                                 {"update", p.rates.update}}}});

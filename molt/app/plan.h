@@ -12,6 +12,7 @@
 #include "molt/app/prepare.h"
 #include "molt/app/recipe.h"
 #include "molt/base/json.h"
+#include "molt/train/span_pass.h"
 
 namespace molt::app {
 
@@ -37,6 +38,7 @@ struct DataPlan {
   std::vector<int64_t> cut = {};              ///< for each such sample of `looked` batches, its pieces but the last
   int64_t looked = 1;
   double step_again = 0;  ///< of a step's tokens, those that run forward twice because of that
+  double step_known = 0;  ///< of these, those whose products are known the second time
   int64_t validation_tokens = 0, validation_labelled = 0;  ///< in one evaluation
 };
 
@@ -48,6 +50,8 @@ struct PhasePlan {
   StepRates rates;
   double step_flops = 0, step_seconds = 0;  ///< of a mean step
   MemoryPlan plain, recomputed;             ///< without and with recomputation
+  int64_t products = 0;                     ///< where samples are cut: bytes that a span's products hold, of all layers
+  int64_t whole = 0;  ///< all activations of the layers that train and above, and products below, as a run counts
 };
 
 struct RunPlan {
@@ -62,8 +66,8 @@ struct RunPlan {
   bool recompute = false;
   bool chosen = false;  ///< … by max_memory
   int64_t max_memory = 0;
-  int64_t span_bytes = 0;  ///< most that spans which run forward once may hold
-  int64_t kept_spans = 0;  ///< as many of the longest sample do, beside its last
+  int64_t span_bytes = 0;  ///< most that spans may keep of their first run
+  train::SpanShare kept;   ///< what those of the longest sample do
   int64_t evaluations = 0;
   double evaluation_seconds = 0;  ///< of all of them together
 
@@ -84,7 +88,7 @@ RunPlan make_plan(const Recipe& recipe, const PreparedRun& prepared, const PlanO
 
 struct MemoryFit {
   bool recompute = false;
-  int64_t span_bytes = 0;  ///< left for spans that run forward once
+  int64_t span_bytes = 0;  ///< left for what spans keep of their first run
 };
 
 /// For a run with max_memory: what it must do to fit. Says what was found; throws UsageError where nothing fits.

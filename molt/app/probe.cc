@@ -7,6 +7,7 @@
 #include "molt/app/methods.h"
 #include "molt/autograd/tape.h"
 #include "molt/base/error.h"
+#include "molt/nn/remembered.h"
 #include "molt/optim/clip.h"
 
 namespace molt::app {
@@ -152,6 +153,23 @@ StepLaps Probe::step(const data::Batch& batch, bool recompute) {
     for (const auto& method : methods_) method->after_step();
   }
   lap(laps.update);
+  return laps;
+}
+
+StepLaps Probe::again(const data::Batch& batch) const {
+  StepLaps laps;
+  nn::Remembered products;
+  nn::Context c{.segments = &batch.segments, .edits = &edits_, .training = true, .seed = options_.seed};
+  {
+    const NoGrad no_grad;
+    c.keeps = &products;
+    model().hidden(c, batch.ids);
+  }
+  laps.products = products.bytes();
+  c.keeps = nullptr, c.known = &products;
+  const auto start = Clock::now();
+  model().hidden(c, batch.ids);
+  laps.forward = std::chrono::duration<double>(Clock::now() - start).count();
   return laps;
 }
 

@@ -18,6 +18,7 @@ namespace molt::app {
 struct StepLaps {
   double forward = 0, head = 0, backward = 0, update = 0;
   int64_t live_after_forward = 0;  ///< bytes in tensors (memory_use) when the layers have run
+  int64_t products = 0;            ///< bytes that results of products hold until a second run
 };
 
 class Probe {
@@ -44,6 +45,8 @@ class Probe {
   StepLaps step(const data::Batch& batch, bool recompute);
   /// Layers and head without edits and without gradients.
   StepLaps plain(const data::Batch& batch) const;
+  /// What a span's second run takes where its products are known; nothing but `forward` and `products`.
+  StepLaps again(const data::Batch& batch) const;
 
  private:
   void fill();

@@ -97,6 +97,16 @@ std::vector<std::string> words(const std::string& path) {
   return out;
 }
 
+/// The number behind a name in a file of such pairs; 0 where there is none.
+int64_t entry(const std::string& path, const std::string& name) {
+  const std::vector<std::string> all = words(path);
+  for (size_t i = 0; i + 1 < all.size(); i += 2) {
+    int64_t value = 0;
+    if (all[i] == name && std::istringstream(all[i + 1]) >> value) return value;
+  }
+  return 0;
+}
+
 std::optional<int64_t> positive_number(const std::string& word) {
   int64_t value = 0;
   if (!(std::istringstream(word) >> value) || value <= 0) return std::nullopt;  // "max", "-1": no limit
@@ -168,8 +178,22 @@ MemoryLimit memory_limit(const std::string& root) {
 }
 
 int64_t available_memory(const std::string& root) {
-  const int64_t available = kilobytes(root + "/proc/meminfo", "MemAvailable:"), limit = memory_limit(root).bytes;
-  return limit > 0 ? std::min(available, limit) : available;
+  int64_t available = kilobytes(root + "/proc/meminfo", "MemAvailable:");
+  for (const Group& group : groups(root, "memory")) {
+    walk_up(group, [&](const std::string& directory) {
+      const auto number = [&](const char* v2, const char* v1) -> std::optional<int64_t> {
+        const std::vector<std::string> found = words(directory + (group.v2 ? v2 : v1));
+        return found.size() == 1 ? positive_number(found[0]) : std::nullopt;
+      };
+      const std::optional<int64_t> limit = number("/memory.max", "/memory.limit_in_bytes");
+      if (!limit) return;
+      // Pages of files that nobody has read for a while are given back when memory is asked for.
+      const int64_t used = number("/memory.current", "/memory.usage_in_bytes").value_or(0);
+      const int64_t idle = entry(directory + "/memory.stat", group.v2 ? "inactive_file" : "total_inactive_file");
+      available = std::min(available, std::max<int64_t>(0, *limit - std::max<int64_t>(0, used - idle)));
+    });
+  }
+  return available;
 }
 
 std::string cpu_model(const std::string& root) {

@@ -20,9 +20,18 @@ std::string rate(const app::RunPlan& plan, const app::PhasePlan& phase) {
 std::string memory_remark(const app::RunPlan& plan) {
   const std::string other = format_bytes(plan.memory(!plan.recompute).total());
   if (plan.chosen) return "recompute: true because of max_memory; " + other + " without";
-  if (plan.kept_spans > 0)
-    return str("spans that run forward once take ", format_bytes(plan.span_bytes), " of it at most");
+  if (plan.kept.whole + plan.kept.products > 0)
+    return str("what spans keep of their first run takes ", format_bytes(plan.span_bytes), " of it at most");
   return plan.recompute ? other + " without recompute" : other + " with recompute: true";
+}
+
+/// ", 3 spans before, products of 12 more".
+std::string spans_remark(const app::RunPlan& plan) {
+  std::string text;
+  if (plan.kept.whole > 0) text += str(", ", plan.kept.whole, " spans before");
+  if (plan.kept.products > 0)
+    text += str(", products of ", plan.kept.products, plan.kept.whole > 0 ? " more" : " spans");
+  return text;
 }
 
 /// "1 epoch", "2.5 epochs".
@@ -68,8 +77,7 @@ void print_run(const app::RunPlan& plan) {
   row("memory", "what trains", format_bytes(m.trainables + m.best), m.best > 0 ? "and a copy" : "");
   row("memory", "its gradients and moments", format_bytes(m.optimizer));
   row("memory", "kept for backward", format_bytes(m.saved),
-      str("for ", plan.data.most_tokens, " tokens at a time",
-          plan.kept_spans > 0 ? str(" and ", plan.kept_spans, " spans before") : std::string()));
+      str("for ", plan.data.most_tokens, " tokens at a time", spans_remark(plan)));
   row("memory", "work space", format_bytes(m.work));
   row("memory", "together", format_bytes(m.total()), memory_remark(plan));
   for (const app::PhasePlan& p : plan.phases) {

@@ -73,7 +73,8 @@ class PackedMatrix {
   /// The kernel that serves T rows forward or backward, such as "brg:avx512_core_amx_bf16"; for benches and `doctor`.
   std::string kernel_name(int64_t rows, bool forward) const;
 
-  /// For the device room's own fused products: the weight in tiles of the matrix unit, or null where there is none.
+  /// For the device room's own fused products: the weight in tiles, or null where there is neither a matrix unit nor
+  /// AVX-512 with bf16.
   const amx::Panels* panels(bool forward) const;
 
  private:

@@ -1,7 +1,7 @@
 // A frozen product together with a low-rank addition (LoRA), in the passes over memory that the product makes anyway:
 //   y = x · Wᵀ + b,   y[:, begin : begin + O] += scale · (x Aᵀ) Bᵀ.
-// Only for weights in the tiles of a matrix unit; elsewhere the two are computed one after the other (gemm.h). Operands
-// are rounded to bf16, sums are f32.
+// Only for weights in tiles (PackedMatrix::panels()); elsewhere the two are computed one after the other (gemm.h).
+// Operands are rounded to bf16, sums are f32.
 #pragma once
 
 #include <memory>
@@ -31,6 +31,9 @@ class LowRankProduct {
   /// x Aᵀ for backward().
   void forward(const PackedMatrix& weight, const ConstMatrix& x, const float* bias, const LowRankFactors& factors,
                const Matrix& y, bool keep);
+
+  /// What forward() remembers with `keep`, alone: where y is there already.
+  void remember(const ConstMatrix& x, const LowRankFactors& factors);
 
   struct Target {
     Matrix matrix;  ///< data null: not wanted

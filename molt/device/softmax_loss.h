@@ -1,6 +1,6 @@
 // The loss of a softmax over very many outputs, and its gradient, without the logits ever lying in memory: a few
 // hundred outputs at a time are computed, exponentiated and multiplied back while they are in the cache (as attention
-// is in Dao et al., "FlashAttention", 2022). Only for weights in the tiles of a matrix unit.
+// is in Dao et al., "FlashAttention", 2022). Only for weights in tiles (PackedMatrix::panels()).
 #pragma once
 
 #include <cstdint>

@@ -13,6 +13,7 @@
 namespace molt::nn {
 
 class EditSet;
+class Remembered;
 
 /// What holds for one pass over a batch.
 struct Context {
@@ -25,6 +26,8 @@ struct Context {
   int64_t phase_steps = 0;         ///< how many the phase has; 0 where nobody trains
   int64_t first_row = 0;           ///< number of this pass's first row within the step (accumulation)
   bool recompute = false;          ///< keep only each layer's input for the backward pass
+  Remembered* keeps = nullptr;     ///< where products leave their results to a second run; null: nowhere
+  Remembered* known = nullptr;     ///< in that run: where they are
   const std::vector<int32_t>* labels = nullptr;  ///< the batch's, where a method observes it; null otherwise
 };
 
@@ -67,12 +70,12 @@ class Edit {
   virtual Var change_input(const EditContext&, const Var& x) const { return x; }
   /// Linear, Conv: y (T, out) plus something that depends on x. May write into y's memory: nobody else reads it.
   virtual Var add_to_output(const EditContext&, const Var& /*x*/, const Var& y) const { return y; }
-  /// Linear: where add_to_output() adds just such a term for this run, the term; a product may then take it along. An
-  /// undefined A says no.
+  /// Linear: where add_to_output() adds just such a term for this run, and the edit does nothing else there, the term;
+  /// a product may then take it along. An undefined A says no.
   virtual LowRankTerm low_rank_term(const EditContext&) const { return {}; }
   /// Embedding: y (T, D) plus something that depends on the ids; may write into y's memory.
   virtual Var add_to_rows(const EditContext&, const std::vector<int32_t>& /*ids*/, const Var& y) const { return y; }
-  /// Linear, Conv, Embedding, Tap: y (T, out) after every addition.
+  /// Linear, Conv, Embedding, Tap: y (T, out) after every addition; does not write into y's memory.
   virtual Var change_output(const EditContext&, const Var& y) const { return y; }
   /// Tap: whether change_output() also takes y and Activations::z in bf16 beside the f32 rest, as a block may keep
   /// them.

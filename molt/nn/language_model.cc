@@ -1,8 +1,11 @@
 #include "molt/nn/language_model.h"
 
+#include <algorithm>
+
 #include "molt/autograd/recompute.h"
 #include "molt/base/error.h"
 #include "molt/nn/head_loss.h"
+#include "molt/nn/remembered.h"
 #include "molt/ops/add.h"
 #include "molt/ops/gather_rows.h"
 #include "molt/ops/rms_norm.h"
@@ -26,7 +29,8 @@ Layer::Layer(const Scope& scope, const LayerPlan& plan, int64_t d_model, double 
       mixer_(std::make_unique<MambaMixer>((scope / "mixer").in_preset("mixer"), plan.mixer)) {}
 
 Var Layer::operator()(const Context& c, const Var& h, const BlockCarry* in, BlockCarry* out) const {
-  return ops::add(h, mixer_->forward(c, ops::rms_norm(h, norm_(c), eps_), in, out));
+  const Var y = mixer_->forward(c, ops::rms_norm(h, norm_(c), eps_), in, out);
+  return ops::add(h, y, c.known && c.known->is_final(y.value()));
 }
 
 BlockCarry Layer::carry_after(const Context& c, const Var& h, const BlockCarry* in) const {
@@ -97,6 +101,7 @@ Carry LanguageModel::start(const Context& c) const {
     const Segments one = Segments::one(rows.value().rows());
     Context once = c;
     once.segments = &one;
+    once.keeps = once.known = nullptr;
     const Carry before = carry;
     carry.assign(layers_.size(), {});
     Var h = rows;
@@ -125,6 +130,22 @@ LossSum LanguageModel::loss(const Context& c, const Var& hidden, const std::vect
   const bool all = rows.size() == labels.size();
   const Var normed = ops::rms_norm(all ? hidden : ops::gather_rows(hidden, rows), norm_f_(c), plan_.norm_eps);
   return {head_loss(c, head_, plan_.vocabulary, normed, kept), static_cast<int64_t>(rows.size())};
+}
+
+int lowest_trained_layer(const LanguageModel& model, const EditSet& edits) {
+  int lowest = static_cast<int>(model.plan().layers.size());
+  const auto at = [&](int layer, bool embedding) {
+    if (layer >= 0) lowest = std::min(lowest, layer);
+    if (embedding) lowest = 0;
+  };
+  for (const auto& [id, edit] : edits.all()) {
+    const Site& site = model.sites().all()[static_cast<size_t>(id)];
+    if (!edit->trainables().empty()) at(site.layer, site.kind == SiteKind::kEmbedding);
+  }
+  for (const Parameter& p : model.parameters()) {
+    if (p.trained) at(p.layer, p.lookup);
+  }
+  return lowest;
 }
 
 int64_t LanguageModel::parameter_count() const {

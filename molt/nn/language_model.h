@@ -91,4 +91,8 @@ class LanguageModel {
   Linear head_;
 };
 
+/// The lowest layer in which something trains; the number of layers if only what stands above them does; 0 if the
+/// embedding does.
+int lowest_trained_layer(const LanguageModel& model, const EditSet& edits);
+
 }  // namespace molt::nn

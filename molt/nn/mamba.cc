@@ -49,6 +49,7 @@ Var MambaMixer::run(const Context& c, const Var& u, const BlockCarry* in, BlockC
 BlockCarry MambaMixer::after(const Context& c, const std::vector<Var>& prefixes) const {
   BlockCarry carry;
   Context once = c;
+  once.keeps = once.known = nullptr;
   for (const Var& rows : prefixes) {
     const Segments one = Segments::one(rows.value().rows());
     const BlockCarry before = carry;

@@ -1,9 +1,11 @@
 #include "molt/nn/parts.h"
 
 #include "molt/base/error.h"
+#include "molt/nn/remembered.h"
 #include "molt/ops/embedding.h"
 #include "molt/ops/linear.h"
 #include "molt/ops/linear_low_rank.h"
+#include "molt/ops/low_rank.h"
 #include "molt/ops/scatter_entries.h"
 #include "molt/tensor/matrix_view.h"
 
@@ -114,14 +116,20 @@ Linear::Linear(const Scope& scope, const std::string& name, Parameter& shared) :
   site_ = &scope.site(name, SiteKind::kLinear, shared.shape, {}, weight_);
 }
 
-Var Linear::with_low_rank(const EditContext& e, const std::vector<std::shared_ptr<Edit>>& edits, const Var& x,
-                          const Var& bias, Dtype out) const {
+Var Linear::with_low_rank(const EditContext& e, const std::vector<std::shared_ptr<Edit>>& edits,
+                          const Product& p) const {
   constexpr int64_t kFew = 32;  // rows of decoding, which do not pay for packing A and B
   if (edits.size() != 1 || weight_->trained || !weight_->packed) return {};
-  if (!e.run.training && x.value().rows() < kFew) return {};
+  if (!e.run.training && p.x.value().rows() < kFew) return {};
   const LowRankTerm term = edits[0]->low_rank_term(e);
   if (!term.A.defined() || !ops::can_fuse_low_rank(*weight_->packed, term.A.value(), term.B.value())) return {};
-  return ops::linear_low_rank(x, weight_->packed, bias, term.A, term.B, term.scale, term.begin, out);
+  return ops::linear_low_rank(p.x, weight_->packed, p.bias, term.A, term.B, term.scale, term.begin, p.out, p.known);
+}
+
+bool Linear::worth_keeping(const EditContext& e, const std::vector<std::shared_ptr<Edit>>& edits) const {
+  constexpr int64_t kMostOutputs = 8;  // for each input: dt_proj's would be long rows of short sums
+  if (weight_->shape[0] > kMostOutputs * weight_->shape[1] || edits.size() > 1) return false;
+  return edits.empty() || edits[0]->low_rank_term(e).A.defined();
 }
 
 bool Linear::takes_narrow(const Context& c) const {
@@ -145,12 +153,20 @@ Var Linear::operator()(const Context& c, const Var& x, bool narrow) const {
   Var in = x;
   for (const auto& edit : edits) in = edit->change_input(e, in);
   const Var bias = edited_bias(c, site_, bias_);
-  const Dtype out = narrow ? Dtype::kBf16 : Dtype::kF32;
-  Var y = with_low_rank(e, edits, in, bias, out);
+  const Product p{in, bias, narrow ? Dtype::kBf16 : Dtype::kF32, c.known ? c.known->take(site_->id) : Tensor()};
+  Var y = with_low_rank(e, edits, p);
   if (!y.defined()) {
-    y = ops::linear(in, weight_->packed, weight_->trained ? weight_->var : Var(), bias, out);
-    for (const auto& edit : edits) y = edit->add_to_output(e, in, y);
+    y = ops::linear(in, weight_->packed, weight_->trained ? weight_->var : Var(), bias, p.out, p.known);
+    for (const auto& edit : edits) {
+      if (p.known.defined()) {
+        const LowRankTerm term = edit->low_rank_term(e);  // worth_keeping(): it does nothing else
+        y = ops::low_rank(y, in, term.A, term.B, term.scale, term.begin, true);
+      } else {
+        y = edit->add_to_output(e, in, y);
+      }
+    }
   }
+  if (c.keeps && worth_keeping(e, edits)) c.keeps->keep(site_->id, y.value());
   for (const auto& edit : edits) y = edit->change_output(e, y);
   return y;
 }

@@ -59,9 +59,16 @@ class Linear {
   const PackedMatrix* plain(const Context& c) const;
 
  private:
+  struct Product {
+    Var x, bias;
+    Dtype out = Dtype::kF32;
+    Tensor known;  // the result, where an earlier run has it
+  };
   /// The product and the only edit in one pass; undefined where they are two.
-  Var with_low_rank(const EditContext& e, const std::vector<std::shared_ptr<Edit>>& edits, const Var& x,
-                    const Var& bias, Dtype out) const;
+  Var with_low_rank(const EditContext& e, const std::vector<std::shared_ptr<Edit>>& edits, const Product& p) const;
+  /// Whether a second run can do with the result: nobody but a single low-rank addition has written into it, and it
+  /// costs more to compute than to keep.
+  bool worth_keeping(const EditContext& e, const std::vector<std::shared_ptr<Edit>>& edits) const;
   Parameter* weight_ = nullptr;
   Parameter* bias_ = nullptr;
   const Site* site_ = nullptr;

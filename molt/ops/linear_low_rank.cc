@@ -1,5 +1,7 @@
 #include "molt/ops/linear_low_rank.h"
 
+#include <utility>
+
 #include "molt/ops/products.h"
 #include "molt/tensor/matrix_view.h"
 
@@ -24,10 +26,14 @@ Tensor LinearLowRank::forward(const Needs& needs, const Tensor& x, const Tensor&
              packed->inputs());
   MOLT_CHECK(A_in.cols() == x.cols() && A_in.rows() == B_in.cols() && begin + B_in.rows() <= packed->outputs(),
              "low_rank: A is ", shape_str(A_in.shape()), ", B ", shape_str(B_in.shape()), ", x ", shape_str(x.shape()));
+  if (needs.any()) A = A_in, B = B_in;
+  if (known.defined()) {
+    if (needs.any()) product.remember(matrix_view(x), factors(A_in, B_in, scale, begin));
+    return std::exchange(known, {});
+  }
   Tensor y = x.like({x.rows(), packed->outputs()}, out);
   product.forward(*packed, matrix_view(x), bias.defined() ? bias.data<float>() : nullptr,
                   factors(A_in, B_in, scale, begin), matrix_view(y), needs.any());
-  if (needs.any()) A = A_in, B = B_in;
   return y;
 }
 

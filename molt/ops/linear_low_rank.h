@@ -16,6 +16,7 @@ struct LinearLowRank {
   double scale = 1;
   int64_t begin = 0;
   Dtype out = Dtype::kF32;
+  Tensor known{};   // y, where an earlier run has it
   Tensor A{}, B{};  // saved for backward; x is kept in the layout of the product
   LowRankProduct product{};
 
@@ -26,10 +27,12 @@ struct LinearLowRank {
 /// Whether linear_low_rank() can stand for the two ops: the weight and the factors are f32 where they train.
 bool can_fuse_low_rank(const PackedMatrix& packed, const Tensor& A, const Tensor& B);
 
-/// y = x · Wᵀ + b, its columns [begin, begin + O) += scale · (x Aᵀ) Bᵀ.
+/// y = x · Wᵀ + b, its columns [begin, begin + O) += scale · (x Aᵀ) Bᵀ. `known`: y, if it is to be put on the tape
+/// only.
 inline Var linear_low_rank(const Var& x, std::shared_ptr<const PackedMatrix> packed, const Var& bias, const Var& A,
-                           const Var& B, double scale, int64_t begin = 0, Dtype out = Dtype::kF32) {
-  return record(LinearLowRank{std::move(packed), scale, begin, out}, x, bias, A, B);
+                           const Var& B, double scale, int64_t begin = 0, Dtype out = Dtype::kF32,
+                           const Tensor& known = {}) {
+  return record(LinearLowRank{std::move(packed), scale, begin, out, known}, x, bias, A, B);
 }
 
 }  // namespace molt::ops

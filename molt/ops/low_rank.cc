@@ -8,10 +8,12 @@ Tensor LowRank::forward(const Needs& needs, const Tensor& y, const Tensor& x_in,
                         const Tensor& B_in) {
   MOLT_CHECK(A_in.cols() == x_in.cols() && A_in.rows() == B_in.cols(), "low_rank: A is ", shape_str(A_in.shape()),
              ", B ", shape_str(B_in.shape()), ", x ", shape_str(x_in.shape()));
+  const bool saves = needs.wants(1) || needs.wants(2) || needs.wants(3);
+  if (done && !saves) return y;
   const Tensor down = x_in.like({x_in.rows(), A_in.rows()});
   multiply(false, true, 1, x_in, A_in, {down, false});
-  multiply(false, true, scale, down, B_in, {y.col_range(begin, B_in.rows()), true});
-  if (needs.wants(1) || needs.wants(2) || needs.wants(3)) {
+  if (!done) multiply(false, true, scale, down, B_in, {y.col_range(begin, B_in.rows()), true});
+  if (saves) {
     A = A_in, B = B_in, u = down;
     if (needs.wants(2)) x = x_in;
   }

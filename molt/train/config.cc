@@ -11,9 +11,9 @@ namespace molt::train {
 
 int64_t TrainConfig::span_bytes() const {
   if (span_memory.empty()) {
-    // Enough for 40,000 tokens of a small model; a large one would ask for any amount.
-    constexpr int64_t kMost = int64_t{4} << 30;
-    return std::min(kMost, available_memory() / 4);
+    // Enough for the products of 65,536 tokens of a model of 130 million; a large one would ask for any amount.
+    constexpr int64_t kMost = int64_t{16} << 30;
+    return std::min(kMost, available_memory() / 2);
   }
   const std::optional<int64_t> bytes = parse_bytes(span_memory);
   if (!bytes)

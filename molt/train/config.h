@@ -50,9 +50,11 @@ struct TrainConfig {
         "span_length", span_length,
         "longer samples go through the model in spans of this many tokens that hand their state on: bounded memory, "
         "exact gradients, the forward pass twice; 0: whole batches at once");
-    v.field("span_memory", span_memory,
-            "with span_length: most memory for activations of a sample's last spans, which then run forward once, such "
-            "as 1GiB; 0: none (default: a quarter of what is available, at most 4GiB; what max_memory leaves)");
+    v.field(
+        "span_memory", span_memory,
+        "with span_length: most memory for what spans keep of their first pass for the second, such as 1GiB: results "
+        "of products, then all activations; 0: nothing (default: half of what is available, at most 16GiB; what "
+        "max_memory leaves)");
     v.field("truncated_backprop", truncated_backprop,
             "with span_length: gradients stop at the start of a span, which saves the second forward pass");
   }

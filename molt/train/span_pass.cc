@@ -8,6 +8,7 @@
 #include "molt/autograd/tape.h"
 #include "molt/device/memory.h"
 #include "molt/eval/spans.h"
+#include "molt/nn/remembered.h"
 
 namespace molt::train {
 namespace {
@@ -19,12 +20,11 @@ nn::Carry detached(const nn::Carry& carry) {
   return out;
 }
 
-/// Leaves with the carry's values, to catch the gradient that flows back into it.
-nn::Carry leaves(const nn::Carry& carry) {
-  nn::Carry out;
-  for (const nn::BlockCarry& layer : carry)
-    out.push_back({.conv = Var::leaf(layer.conv.value()), .ssm = Var::leaf(layer.ssm.value())});
-  return out;
+/// Leaves with the carry's values from layer `lowest` on, to catch the gradient that flows back into it.
+nn::Carry leaves(nn::Carry carry, int lowest) {
+  for (size_t i = static_cast<size_t>(lowest); i < carry.size(); ++i)
+    carry[i] = {.conv = Var::leaf(carry[i].conv.value()), .ssm = Var::leaf(carry[i].ssm.value())};
+  return carry;
 }
 
 /// A span that ran forward and waits for its backward pass.
@@ -35,16 +35,23 @@ struct Stretch {
   Var hidden;
 };
 
+/// Where products leave their results, and where they find them.
+struct Products {
+  nn::Remembered* keeps = nullptr;
+  nn::Remembered* known = nullptr;
+};
+
 class Pass {
  public:
   Pass(const nn::LanguageModel& model, const nn::Context& c, const data::Batch& batch)
-      : model_(model), context_(c), batch_(batch) {}
+      : model_(model), context_(c), batch_(batch), lowest_(c.edits ? nn::lowest_trained_layer(model, *c.edits) : 0) {}
 
   /// Whole segments, or a piece of a chain behind the carry `in` (empty: from the start).
-  Stretch forward(const eval::Span& span, nn::Carry in, bool want_out) const {
+  Stretch forward(const eval::Span& span, nn::Carry in, bool want_out, const Products& products = {}) const {
     Stretch s{.span = span, .segments = segments_of(span), .in = std::move(in), .out = {}, .hidden = {}};
-    s.hidden = model_.hidden(context_of(s), part(batch_.ids, span), s.in.empty() ? nullptr : &s.in,
-                             want_out ? &s.out : nullptr);
+    nn::Context c = context_of(s);
+    c.keeps = products.keeps, c.known = products.known;
+    s.hidden = model_.hidden(c, part(batch_.ids, span), s.in.empty() ? nullptr : &s.in, want_out ? &s.out : nullptr);
     return s;
   }
 
@@ -61,19 +68,25 @@ class Pass {
     for (size_t i = 0; i < came_back.size(); ++i) {
       for (const auto member : {&nn::BlockCarry::conv, &nn::BlockCarry::ssm}) {
         const Var& value = s.out[i].*member;
+        if (!value.needs_grad()) continue;
         const Tensor grad = (came_back[i].*member).grad();
-        if (value.needs_grad() && grad.defined()) roots.push_back({value, grad});
+        if (grad.defined()) roots.push_back({value, grad});
       }
     }
     if (!roots.empty()) molt::backward(roots);
   }
 
-  /// The state after a piece, and nothing else.
-  nn::Carry carry_after(const eval::Span& span, const nn::Carry& in) const {
+  /// The state after a piece, and nothing else; `keeps`: where products leave their results, or null.
+  nn::Carry carry_after(const eval::Span& span, const nn::Carry& in, nn::Remembered* keeps) const {
     const NoGrad no_grad;
     const Stretch s{.span = span, .segments = segments_of(span), .in = {}, .out = {}, .hidden = {}};
-    return model_.carry_after(context_of(s), part(batch_.ids, span), in.empty() ? nullptr : &in);
+    nn::Context c = context_of(s);
+    c.keeps = keeps;
+    return model_.carry_after(c, part(batch_.ids, span), in.empty() ? nullptr : &in);
   }
+
+  /// What a piece starts from, ready to catch the gradient that flows back into it.
+  nn::Carry caught(const nn::Carry& carry) const { return leaves(carry, lowest_); }
 
   /// Whether activations may be kept at all: where layers are recomputed, memory is short.
   bool keeps() const { return !context_.recompute; }
@@ -99,39 +112,46 @@ class Pass {
   const nn::LanguageModel& model_;
   nn::Context context_;
   const data::Batch& batch_;
+  int lowest_;  // layers below hand no gradient back
   PassLoss result_;
 };
 
 /// A segment in pieces [first, last] of `spans`. States first, then gradients from the last piece to the first.
 void train_exactly(Pass& pass, const std::vector<eval::Span>& spans, size_t first, size_t last, int64_t keep) {
-  std::vector<nn::Carry> before(last - first + 1);  // of each piece; nothing before the first
-  std::vector<Stretch> kept;                        // the pieces before the last that need not run again
-  size_t most = 0;                                  // of them
-  for (size_t i = first; i < last; ++i) {
-    const nn::Carry& in = before[i - first];
-    nn::Carry& out = before[i - first + 1];
+  const size_t before_last = last - first;
+  const auto pieces = static_cast<int64_t>(before_last);
+  std::vector<nn::Carry> before(before_last + 1);  // of each piece; nothing before the first
+  std::vector<nn::Remembered> products(before_last);
+  std::vector<Stretch> kept;  // the pieces before the last that need not run again
+  SpanShare share;
+  for (size_t i = 0; i < before_last; ++i) {
+    const eval::Span& span = spans[first + i];
+    const int64_t left = pieces - static_cast<int64_t>(i);  // pieces that keep most come last
     // All pieces here are of one length: the first shows how much memory each of them takes.
-    const bool shows = i == first && keep > 0 && pass.keeps();
-    if (!shows && last - i > most) {
-      out = pass.carry_after(spans[i], in);
+    const bool shows = i == 0 && keep > 0 && pass.keeps();
+    if (!shows && left > share.whole) {
+      before[i + 1] = pass.carry_after(span, before[i], left <= share.products + share.whole ? &products[i] : nullptr);
       continue;
     }
     const auto used = static_cast<int64_t>(memory_use().live);
-    Stretch stretch = pass.forward(spans[i], leaves(in), true);
-    if (shows) most = static_cast<size_t>(keep / std::max<int64_t>(1, static_cast<int64_t>(memory_use().live) - used));
-    out = detached(stretch.out);
-    if (last - i <= most) kept.push_back(std::move(stretch));
+    Stretch stretch = pass.forward(span, pass.caught(before[i]), true, {.keeps = shows ? &products[i] : nullptr});
+    if (shows) share = share_out(keep, pieces, products[i].bytes(), static_cast<int64_t>(memory_use().live) - used);
+    before[i + 1] = detached(stretch.out);
+    if (left <= share.whole || left > share.products + share.whole) products[i] = {};
+    if (left <= share.whole) kept.push_back(std::move(stretch));
   }
   nn::Carry came_back;
-  for (size_t i = last + 1; i-- > first;) {
+  for (size_t i = before_last + 1; i-- > 0;) {
     Stretch stretch;
-    if (i < last && !kept.empty()) {
+    if (i < before_last && !kept.empty()) {
       stretch = std::move(kept.back());
       kept.pop_back();
     } else {
-      stretch = pass.forward(spans[i], leaves(before[i - first]), i < last);
+      const Products known{.known = i < before_last ? &products[i] : nullptr};
+      stretch = pass.forward(spans[first + i], pass.caught(before[i]), i < before_last, known);
+      if (i < before_last) products[i] = {};
     }
-    before[i - first].clear();
+    before[i].clear();
     pass.backward(stretch, came_back);
     came_back = std::move(stretch.in);
   }
@@ -147,6 +167,14 @@ void train_truncated(Pass& pass, const std::vector<eval::Span>& spans, size_t fi
 }
 
 }  // namespace
+
+SpanShare share_out(int64_t bytes, int64_t pieces, int64_t product_bytes, int64_t whole_bytes) {
+  whole_bytes = std::max<int64_t>(1, whole_bytes);
+  if (product_bytes <= 0 || product_bytes >= whole_bytes) return {.whole = std::min(pieces, bytes / whole_bytes)};
+  if (product_bytes * pieces > bytes) return {.products = bytes / product_bytes};
+  const int64_t whole = std::min(pieces, (bytes - product_bytes * pieces) / (whole_bytes - product_bytes));
+  return {.products = pieces - whole, .whole = whole};
+}
 
 PassLoss run_pass(const nn::LanguageModel& model, nn::Context c, const data::Batch& batch, const SpanConfig& config) {
   Pass pass(model, c, batch);

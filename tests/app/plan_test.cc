@@ -122,29 +122,41 @@ Recipe long_text(const std::string& more) {
       "test");
 }
 
-TEST(Plan, SpansThatKeepTheirActivationsRunForwardOnce) {
+TEST(Plan, SpansKeepProductsFirstAndThenAllTheirActivations) {
   const RunPlan none = plan_of(long_text("span_memory: 0"));
   ASSERT_EQ(none.data.most_pieces, 8);
-  EXPECT_EQ(none.kept_spans, 0);
+  EXPECT_EQ(none.kept.whole + none.kept.products, 0);
+  EXPECT_EQ(none.data.step_known, 0);
   // Every window is cut into eight but the last, which is short.
   const double cut = static_cast<double>(none.data.cut.size()) / static_cast<double>(none.data.looked);
   EXPECT_GT(cut, 0.9);
   EXPECT_DOUBLE_EQ(none.data.step_again, cut * 7 * 128);
   const int64_t span = none.memory().saved;
   const auto keeping = [](int64_t bytes) { return "span_memory: " + std::to_string(bytes); };
-  const RunPlan three = plan_of(long_text(keeping(3 * span + span / 2)));
-  EXPECT_EQ(three.kept_spans, 3);
-  EXPECT_DOUBLE_EQ(three.data.step_again, cut * 4 * 128);
-  EXPECT_NEAR(static_cast<double>(three.memory().saved), 4.0 * static_cast<double>(span),
-              0.02 * 4.0 * static_cast<double>(span));
+  const int64_t products = none.training().products;
+  ASSERT_GT(products, 0);
+  ASSERT_LT(products, span / 2);
+  const RunPlan three = plan_of(long_text(keeping(3 * products + products / 2)));
+  EXPECT_EQ(three.kept.whole, 0);
+  EXPECT_EQ(three.kept.products, 3);
+  EXPECT_DOUBLE_EQ(three.data.step_again, cut * 7 * 128);
+  EXPECT_DOUBLE_EQ(three.data.step_known, cut * 3 * 128);
+  const double saved = static_cast<double>(span + 3 * products);
+  EXPECT_NEAR(static_cast<double>(three.memory().saved), saved, 0.02 * saved);
+  const RunPlan more = plan_of(long_text(keeping(7 * products + 2 * (span - products) + span / 4)));
+  EXPECT_EQ(more.kept.whole, 2);
+  EXPECT_EQ(more.kept.products, 5);
+  EXPECT_DOUBLE_EQ(more.data.step_again, cut * 5 * 128);
   const RunPlan all = plan_of(long_text(keeping(20 * span)));
-  EXPECT_EQ(all.kept_spans, 7);
+  EXPECT_EQ(all.kept.whole, 7);
+  EXPECT_EQ(all.kept.products, 0);
   EXPECT_EQ(all.data.step_again, 0);
   // max_memory decides where nothing else does: a tenth of it stays free.
-  const int64_t limit = none.memory().total() / 10 * 11 + 2 * span + span / 2;
+  const int64_t limit = none.memory().total() / 10 * 11 + 7 * products + 2 * (span - products) + span / 4;
   const RunPlan limited = plan_of(long_text("max_memory: " + std::to_string(limit)));
-  EXPECT_GE(limited.kept_spans, 1);
-  EXPECT_LE(limited.kept_spans, 3);
+  EXPECT_GE(limited.kept.whole, 1);
+  EXPECT_LE(limited.kept.whole, 3);
+  EXPECT_EQ(limited.kept.products, 7 - limited.kept.whole);
   EXPECT_LE(limited.memory().total(), limit);
 }
 
@@ -233,18 +245,18 @@ TEST(Plan, MemoryForSpansIsReadAsBytes) {
   EXPECT_EQ(long_text("span_memory: 0").training.span_bytes(), 0);
   const int64_t chosen = long_text("seed: 1").training.span_bytes();
   EXPECT_GT(chosen, 0);
-  EXPECT_LE(chosen, int64_t{4} << 30);
+  EXPECT_LE(chosen, int64_t{16} << 30);
   for (const char* wrong : {"span_memory: plenty", "span_memory: -1"}) EXPECT_THROW(long_text(wrong), UsageError);
   EXPECT_THROW(recipe_of("method: lora, span_memory: 1GiB"), UsageError) << "without span_length";
 }
 
 TEST(Plan, MemoryOfSpansIsThatOfARun) {
-  for (const char* memory : {"span_memory: 0", "span_memory: 40MiB", "span_memory: 1GiB"}) {
+  for (const char* memory : {"span_memory: 0", "span_memory: 10MiB", "span_memory: 40MiB", "span_memory: 1GiB"}) {
     const Recipe recipe = long_text(memory);
     const RunPlan plan = plan_of(recipe);
     const double found = static_cast<double>(measured(recipe));
     EXPECT_NEAR(static_cast<double>(plan.memory().tensors()), found, 0.15 * found)
-        << memory << ", " << plan.kept_spans << " spans kept";
+        << memory << ", " << plan.kept.whole << " spans kept, products of " << plan.kept.products;
   }
 }
 

@@ -65,6 +65,12 @@ TEST(System, TightestAncestorOfGroupV2Limits) {
   EXPECT_EQ(memory_limit(root.path()).bytes, int64_t{4} << 30);
   EXPECT_EQ(memory_limit(root.path()).source, "cgroup v2");
   EXPECT_EQ(available_memory(root.path()), int64_t{4} << 30) << "never more than the limit";
+  root.put("sys/fs/cgroup/job/memory.current", "3221225472\n");
+  EXPECT_EQ(available_memory(root.path()), int64_t{1} << 30) << "less what the group uses";
+  root.put("sys/fs/cgroup/job/memory.stat", "anon 1000\ninactive_file 1073741824\nactive_file 7\n");
+  EXPECT_EQ(available_memory(root.path()), int64_t{2} << 30) << "but for files it can do without";
+  root.put("sys/fs/cgroup/job/memory.current", "9221225472\n");
+  EXPECT_EQ(available_memory(root.path()), 0);
 }
 
 TEST(System, NamespacedGroupIsFoundAtTheMount) {

@@ -3,6 +3,7 @@
 
 #include <map>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "molt/peft/slora.h"
@@ -31,8 +32,8 @@ inline peft::EarlierAdapter as_earlier(const std::string& where, const TunedMode
 /// S-LoRA beside two of them, of ranks 2 and 3.
 inline MakeMethod slora_after_two(const std::string& model, const peft::SloraConfig& config) {
   return [=](Dtype dtype) {
-    static std::map<std::string, std::vector<peft::EarlierAdapter>> made;
-    std::vector<peft::EarlierAdapter>& earlier = made[model];
+    static std::map<std::pair<std::string, std::vector<std::string>>, std::vector<peft::EarlierAdapter>> made;
+    std::vector<peft::EarlierAdapter>& earlier = made[{model, config.target_modules}];
     if (earlier.empty()) {
       earlier.push_back(as_earlier("first", trained_lora(model, config.target_modules, 2, 41)));
       earlier.push_back(as_earlier("second", trained_lora(model, config.target_modules, 3, 42)));

@@ -254,9 +254,6 @@ void blocks(const Call& c, int64_t row_begin, int64_t row_end, int64_t panel_beg
   _mm_sfence();
 }
 
-/// How far ahead of its use a panel is fetched, in bytes: the hardware's look-ahead ends at each page.
-constexpr int64_t kAhead = 16384;
-
 /// kRows rows, `steps` · 32 numbers each, one after the other, by one panel: sums as rows of 32. Each sum is kept in
 /// kSplit parts, as the unit takes several cycles from one to the next.
 template <int kRows>

@@ -9,11 +9,11 @@
 #include <immintrin.h>
 
 #include "molt/device/cpu/amx_gemm.h"
-#include "molt/device/cpu/bf16_lines-inl.h"
 #include "molt/device/matrix.h"
 #ifdef MOLT_EMULATE_AMX
 #include "molt/device/cpu/amx_emulated-inl.h"
 #endif
+#include "molt/device/cpu/bf16_lines-inl.h"  // behind the emulation, which replaces instructions of bf16 too
 
 namespace molt::amx {
 namespace {

@@ -54,13 +54,16 @@ bool LowRankProduct::available(const PackedMatrix& weight, int64_t rank) {
 
 void LowRankProduct::forward(const PackedMatrix& weight, const ConstMatrix& x, const float* bias,
                              const LowRankFactors& f, const Matrix& y, bool keep) {
-  const amx::Rows rows = amx::Rows::pack(x);
-  Scratch u(x.rows, f.A.rows, Dtype::kF32);
-  panels_of(f.A, 1, true, 0, f.A.rows).run(rows, u.view);
-  const amx::Rows more_rows = amx::Rows::pack(u.view);
+  remember(x, f);
+  const amx::Rows more_rows = amx::Rows::pack(kept_->u.view);
   const amx::Panels more = panels_of(f.B, f.scale, true, f.begin, weight.outputs());
-  multiply(*weight.panels(true), x, rows, y, {.bias = bias, .more_rows = &more_rows, .more_panels = &more});
-  if (keep) kept_.reset(new Kept{rows, std::move(u)});
+  multiply(*weight.panels(true), x, kept_->x, y, {.bias = bias, .more_rows = &more_rows, .more_panels = &more});
+  if (!keep) kept_.reset();
+}
+
+void LowRankProduct::remember(const ConstMatrix& x, const LowRankFactors& f) {
+  kept_.reset(new Kept{amx::Rows::pack(x), Scratch(x.rows, f.A.rows, Dtype::kF32)});
+  panels_of(f.A, 1, true, 0, f.A.rows).run(kept_->x, kept_->u.view);
 }
 
 void LowRankProduct::backward(const PackedMatrix& weight, const ConstMatrix& dy, const LowRankFactors& f,
