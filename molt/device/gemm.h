@@ -12,7 +12,7 @@
 #include "molt/device/matrix.h"
 
 namespace molt {
-namespace amx {
+namespace tiles {
 class Panels;
 }
 
@@ -29,9 +29,9 @@ struct PackOptions {
   int64_t rows_hint = 512;  ///< T for which the layout is chosen; any T works
 };
 
-/// A weight W (O,I), O outputs and I inputs as in torch, in the layouts that oneDNN asks for. Where bf16 has no native
-/// support (bf16_supported()), a bf16 weight is rounded to bf16 but kept and computed in f32. Activations may be f32 or
-/// bf16 (f64 under f64) whatever the compute type; they are converted in pooled memory on the way.
+/// A weight W (O,I), O outputs and I inputs as in torch, in the layouts that its products want. Where bf16 has no
+/// native support (bf16_supported()), a bf16 weight is rounded to bf16 but kept and computed in f32. Activations may be
+/// f32 or bf16 (f64 under f64) whatever the compute type; they are converted in pooled memory on the way.
 ///
 /// A weight of 8 bits multiplies, on a matrix unit or AVX-512 with VNNI, activations of 8 bits (compute i8; but 16 on
 /// the way back through a vocabulary) or of 16 (any other), each row with a factor of its own; elsewhere it is widened
@@ -75,7 +75,7 @@ class PackedMatrix {
 
   /// For the device room's own fused products: the weight in tiles, or null where there is neither a matrix unit nor
   /// AVX-512 with bf16.
-  const amx::Panels* panels(bool forward) const;
+  const tiles::Panels* panels(bool forward) const;
 
  private:
   struct Impl;

@@ -120,7 +120,9 @@ template <class T, class S>
 void step_typed(const ScanTensors& in, const Tensor& y, const Tensor& state) {
   constexpr int64_t kChannels = Step<T, S>::kChannels;
   const int64_t width = in.x.dim(1), groups = (width + kChannels - 1) / kChannels;
-  const int64_t work = std::max<int64_t>(in.x.dim(0), 1) * kChannels * in.A_log.dim(1);
+  // A state takes several times as long as an element of what kGrain was measured on: two exponentials, three passes.
+  constexpr int64_t kCost = 8;
+  const int64_t work = kCost * std::max<int64_t>(in.x.dim(0), 1) * kChannels * in.A_log.dim(1);
   parallel_ranges(groups, kGrain / work + 1, [&](int64_t begin, int64_t end) {
     Step<T, S> share(in, y, state);
     for (int64_t g = begin; g < end; ++g) share.channels(g * kChannels, std::min((g + 1) * kChannels, width));

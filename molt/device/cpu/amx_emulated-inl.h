@@ -1,7 +1,7 @@
 // Intel's matrix unit (AMX) and the bf16 instructions that come with it, by AVX-512 alone and many times slower: builds
 // with MOLT_EMULATE_AMX run and test what stands on them where processors have neither. Replaces the intrinsics by
 // functions that do what Intel's manual (volume 2) says of each, for tiles of 16 rows of 64 bytes, the only ones here.
-// Include by amx_tiles-inl.h alone; x86 only.
+// Include by tile_blocks-inl.h alone; x86 only.
 #pragma once
 
 #include <cstddef>
@@ -10,7 +10,7 @@
 
 #include <immintrin.h>
 
-namespace molt::amx::emulated {
+namespace molt::tiles::emulated {
 namespace {
 
 /// The eight tiles of a thread.
@@ -87,20 +87,20 @@ inline __m512 add_products(__m512 sum, __m512i a, __m512i b) {
 }
 
 }  // namespace
-}  // namespace molt::amx::emulated
+}  // namespace molt::tiles::emulated
 
 #undef _tile_loadd
 #undef _tile_stored
 #undef _tile_zero
 #undef _tile_dpbf16ps
 #undef _tile_dpbssd
-#define _tile_loadd(tile, from, stride) molt::amx::emulated::load(tile, from, stride)
-#define _tile_stored(tile, to, stride) molt::amx::emulated::store(tile, to, stride)
-#define _tile_zero(tile) std::memset(molt::amx::emulated::tiles[tile], 0, 1024)
-#define _tile_release() molt::amx::emulated::clear_tiles()
-#define _tile_dpbf16ps(sum, a, b) molt::amx::emulated::multiply_bf16(sum, a, b)
-#define _tile_dpbssd(sum, a, b) molt::amx::emulated::multiply_int8(sum, a, b)
-#define _mm512_cvtne2ps_pbh(high, low) molt::amx::emulated::to_bf16(high, low)
-#define _mm512_cvtneps_pbh(v) molt::amx::emulated::to_bf16(v)
+#define _tile_loadd(tile, from, stride) molt::tiles::emulated::load(tile, from, stride)
+#define _tile_stored(tile, to, stride) molt::tiles::emulated::store(tile, to, stride)
+#define _tile_zero(tile) std::memset(molt::tiles::emulated::tiles[tile], 0, 1024)
+#define _tile_release() molt::tiles::emulated::clear_tiles()
+#define _tile_dpbf16ps(sum, a, b) molt::tiles::emulated::multiply_bf16(sum, a, b)
+#define _tile_dpbssd(sum, a, b) molt::tiles::emulated::multiply_int8(sum, a, b)
+#define _mm512_cvtne2ps_pbh(high, low) molt::tiles::emulated::to_bf16(high, low)
+#define _mm512_cvtneps_pbh(v) molt::tiles::emulated::to_bf16(v)
 #define _mm512_dpbf16_ps(sum, a, b) \
-  molt::amx::emulated::add_products(sum, reinterpret_cast<__m512i>(a), reinterpret_cast<__m512i>(b))
+  molt::tiles::emulated::add_products(sum, reinterpret_cast<__m512i>(a), reinterpret_cast<__m512i>(b))

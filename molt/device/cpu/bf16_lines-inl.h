@@ -10,7 +10,7 @@
 
 #include "molt/device/matrix.h"
 
-namespace molt::amx {
+namespace molt::tiles {
 namespace {
 
 constexpr int kLines = 8;  // of activations at a time, which leaves registers for their sums
@@ -51,4 +51,4 @@ inline void multiply_lines(const bf16* x, int64_t stride, const bf16* weights, i
 }
 
 }  // namespace
-}  // namespace molt::amx
+}  // namespace molt::tiles

@@ -5,10 +5,10 @@
 #include <string_view>
 
 #include "molt/base/str.h"
-#include "molt/device/cpu/amx_gemm.h"
 #include "molt/device/cpu/dnnl.h"
 #include "molt/device/cpu/fetch.h"
 #include "molt/device/cpu/parallel.h"
+#include "molt/device/cpu/tile_gemm.h"
 
 #include "molt/device/cpu/simd.h"
 #undef HWY_TARGET_INCLUDE
@@ -58,14 +58,14 @@ CpuInfo cpu_info() {
   const dnnl_version_t* v = dnnl_version();
   info.onednn = str(v->major, '.', v->minor, '.', v->patch);
   info.bf16 = bf16_supported();
-  info.amx = amx::unit_available();
-  info.int8 = amx::int8_available();
+  info.amx = tiles::unit_available();
+  info.int8 = tiles::int8_available();
   info.threads = compute_threads();
   return info;
 }
 
 bool bf16_supported() {
-  static const bool supported = onednn::has_bf16() || amx::available();  // the latter alone where it is emulated
+  static const bool supported = onednn::has_bf16() || tiles::bf16_available();  // the latter alone where it is emulated
   return supported;
 }
 

@@ -1,4 +1,4 @@
-// Frozen weights in the layouts of the kernels that multiply by them: our own for the matrix unit, oneDNN's, or plain
+// Frozen weights in the layouts of the kernels that multiply by them: our own tiles, oneDNN's, or plain
 // rows of 8-bit integers.
 #include <algorithm>
 #include <map>
@@ -8,12 +8,12 @@
 #include <tuple>
 
 #include "molt/device/convert.h"
-#include "molt/device/cpu/amx_gemm.h"
 #include "molt/device/cpu/dnnl.h"
 #include "molt/device/cpu/gemm_skinny.h"
 #include "molt/device/cpu/int8_rows.h"
 #include "molt/device/cpu/parallel.h"
 #include "molt/device/cpu/scratch.h"
+#include "molt/device/cpu/tile_gemm.h"
 #include "molt/device/cpu_info.h"
 #include "molt/device/gemm.h"
 #include "molt/device/lasting_memory.h"
@@ -147,14 +147,14 @@ constexpr int64_t kLongSum = 2048, kMaxTerms = 1024, kManyColumns = 256;
 /// A weight in one direction: panels along K.
 class Side {
  public:
-  /// A weight of 8-bit integers in the tiles of the matrix unit.
+  /// A weight of 8-bit integers in tiles.
   Side(int64_t k, int64_t n, bool transposed, int digits)
-      : n_(n), transposed_(transposed), dtype_(Dtype::kI8), amx_(std::make_unique<amx::Panels>(k, n, digits)) {}
+      : n_(n), transposed_(transposed), dtype_(Dtype::kI8), tiles_(std::make_unique<tiles::Panels>(k, n, digits)) {}
   /// `transposed` says that W as stored is (N,K).
   Side(int64_t k, int64_t n, bool transposed, Dtype dtype, int64_t rows_hint)
       : n_(n), transposed_(transposed), dtype_(dtype) {
-    if (dtype == Dtype::kBf16 && amx::available()) {
-      amx_ = std::make_unique<amx::Panels>(k, n, true);
+    if (dtype == Dtype::kBf16 && tiles::bf16_available()) {
+      tiles_ = std::make_unique<tiles::Panels>(k, n, true);
       return;
     }
     const bool split = dtype == Dtype::kBf16 && k > kLongSum && n >= kManyColumns;
@@ -168,11 +168,11 @@ class Side {
     begins_.push_back(k);
   }
 
-  void pack(const Int8Rows& plain) { amx_->pack(plain.data(), transposed_, plain.scales()); }
+  void pack(const Int8Rows& plain) { tiles_->pack(plain.data(), transposed_, plain.scales()); }
 
   /// Fills the packed copy from the plain weight, dense and of the packed type.
   void pack(const void* plain) {
-    if (amx_) return amx_->pack(static_cast<const bf16*>(plain), transposed_, transposed_ ? amx_->k() : n_);
+    if (tiles_) return tiles_->pack(static_cast<const bf16*>(plain), transposed_, transposed_ ? tiles_->k() : n_);
     for (size_t p = 0; p < panels_.size(); ++p)
       panels_[p]->pack(static_cast<const char*>(plain) +
                        static_cast<size_t>(begins_[p] * (transposed_ ? 1 : n_)) * dtype_size(dtype_));
@@ -180,7 +180,7 @@ class Side {
 
   /// y = x · weights + bias, or y += …, whatever the types and strides of x and y.
   void run(const ConstMatrix& x, const Matrix& y, const void* bias, bool accumulate) const {
-    if (amx_) return amx_->run(x, y, {.bias = static_cast<const float*>(bias), .accumulate = accumulate});
+    if (tiles_) return tiles_->run(x, y, {.bias = static_cast<const float*>(bias), .accumulate = accumulate});
     const bool summed_in_y = y.dense() && (y.dtype == Dtype::kF32 || (y.dtype == dtype_ && panels_.size() == 1));
     if (!summed_in_y) {
       const Scratch dense(y.rows, y.cols, Dtype::kF32);
@@ -202,11 +202,11 @@ class Side {
   /// out = row `index` of W as stored, from the packed copy.
   template <class Packed, class Out>
   void read_row(int64_t index, Out* out) const {
-    if (amx_) {
+    if (tiles_) {
       if (transposed_)
-        for (int64_t k = 0; k < amx_->k(); ++k) out[k] = static_cast<Out>(amx_->at(k, index));
+        for (int64_t k = 0; k < tiles_->k(); ++k) out[k] = static_cast<Out>(tiles_->at(k, index));
       else
-        for (int64_t n = 0; n < n_; ++n) out[n] = static_cast<Out>(amx_->at(index, n));
+        for (int64_t n = 0; n < n_; ++n) out[n] = static_cast<Out>(tiles_->at(index, n));
       return;
     }
     for (size_t p = 0; p < panels_.size(); ++p) {
@@ -223,15 +223,15 @@ class Side {
     }
   }
 
-  const amx::Panels* panels() const { return amx_.get(); }
+  const tiles::Panels* panels() const { return tiles_.get(); }
   std::string kernel_name(int64_t rows) const {
-    const bool unit = amx::unit_available();
-    if (amx_ && amx_->digits() == 0) return unit ? "amx" : "avx512_bf16";
-    if (amx_) return str(unit ? "amx" : "vnni", "_int8x", amx_->digits());
+    const bool unit = tiles::unit_available();
+    if (tiles_ && tiles_->digits() == 0) return unit ? "amx" : "avx512_bf16";
+    if (tiles_) return str(unit ? "amx" : "vnni", "_int8x", tiles_->digits());
     return panels_[0]->kernel_name(rows);
   }
   size_t bytes() const {
-    size_t sum = amx_ ? amx_->bytes() : 0;
+    size_t sum = tiles_ ? tiles_->bytes() : 0;
     for (const auto& panel : panels_) sum += panel->bytes();
     return sum;
   }
@@ -240,7 +240,7 @@ class Side {
   int64_t n_;
   bool transposed_;
   Dtype dtype_;
-  std::unique_ptr<amx::Panels> amx_;  // where our own kernels run; otherwise oneDNN's panels along K:
+  std::unique_ptr<tiles::Panels> tiles_;  // where our own kernels run; otherwise oneDNN's panels along K:
   std::vector<std::unique_ptr<Panel>> panels_;
   std::vector<int64_t> begins_;  // of each panel, and K
 };
@@ -258,7 +258,7 @@ struct PackedMatrix::Impl {
 
   /// 8-bit tiles, or wider ones where sums are too long for them.
   std::unique_ptr<Side> int8_side(int64_t k, int64_t n, bool transposed, int64_t rows_hint) const {
-    if (k > amx::Panels::kLongestInt8) return std::make_unique<Side>(k, n, transposed, packed, rows_hint);
+    if (k > tiles::Panels::kLongestInt8) return std::make_unique<Side>(k, n, transposed, packed, rows_hint);
     const bool coarse = compute == Dtype::kI8 && (transposed || !vocabulary);
     return std::make_unique<Side>(k, n, transposed, coarse ? 1 : 2);
   }
@@ -269,7 +269,7 @@ struct PackedMatrix::Impl {
     if (stays) return void(rows = std::move(rounded));
     for (const std::unique_ptr<Side>* side : {&forward, &backward}) {
       if (!*side) continue;
-      if ((*side)->panels() && (*side)->panels()->format() == amx::Format::kInt8) {
+      if ((*side)->panels() && (*side)->panels()->format() == tiles::Format::kInt8) {
         (*side)->pack(*rounded);
         continue;
       }
@@ -375,7 +375,7 @@ PackedMatrix::PackedMatrix(const ConstMatrix& weight, const PackOptions& options
   p.packed = p.compute == Dtype::kF32 || !bf16_supported() ? Dtype::kF32 : Dtype::kBf16;
   p.has_forward = options.forward, p.has_backward = options.backward;
   if (p.int8 && p.compute != Dtype::kF64) {
-    const bool tiles = amx::int8_available();
+    const bool tiles = tiles::int8_available();
     if (tiles && options.forward) p.forward = p.int8_side(p.inputs, p.outputs, true, options.rows_hint);
     if (tiles && options.backward) p.backward = p.int8_side(p.outputs, p.inputs, false, options.rows_hint);
   } else if (p.compute != Dtype::kF64) {
@@ -427,8 +427,10 @@ void PackedMatrix::gather_rows(const int64_t* ids, const Matrix& out) const {
 
 void PackedMatrix::repack(const ConstMatrix& weight) { impl_->pack(weight); }
 
-const amx::Panels* PackedMatrix::panels(bool forward) const {
-  const Side* side = !impl_ || !amx::available() ? nullptr : forward ? impl_->forward.get() : impl_->backward.get();
+const tiles::Panels* PackedMatrix::panels(bool forward) const {
+  const Side* side = !impl_ || !tiles::bf16_available() ? nullptr
+                     : forward                          ? impl_->forward.get()
+                                                        : impl_->backward.get();
   return side ? side->panels() : nullptr;
 }
 

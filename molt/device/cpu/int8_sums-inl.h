@@ -9,7 +9,7 @@
 
 #include "molt/device/matrix.h"
 
-namespace molt::amx {
+namespace molt::tiles {
 namespace {
 
 /// 16 numbers as bf16, rounded to nearest; `kUnit`: the processor has an instruction for it.
@@ -95,4 +95,4 @@ void finish_int8(const Int8Sums& s, const Matrix& y, int64_t row, int64_t col, b
 }
 
 }  // namespace
-}  // namespace molt::amx
+}  // namespace molt::tiles

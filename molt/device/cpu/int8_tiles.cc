@@ -6,22 +6,22 @@
 #include <cstring>
 #include <limits>
 
-#include "molt/device/cpu/amx_gemm.h"
 #include "molt/device/cpu/fetch.h"
 #include "molt/device/cpu/parallel.h"
+#include "molt/device/cpu/tile_gemm.h"
 #include "molt/device/lasting_memory.h"
 
 #include <hwy/detect_compiler_arch.h>
 
-namespace molt::amx {
+namespace molt::tiles {
 
 namespace {
 constexpr int64_t kBytes = 1024;  // of a tile
 }
 
 Panels::Panels(int64_t k, int64_t n, int digits) : k_(k), n_(n), digits_(digits), steps_((k + 63) / 64) {
-  MOLT_CHECK(digits == 1 || digits == 2, "amx: activations of ", digits, " digits");
-  MOLT_CHECK(k <= kLongestInt8, "amx: a sum of ", k, " products of 8-bit integers");
+  MOLT_CHECK(digits == 1 || digits == 2, "tiles: activations of ", digits, " digits");
+  MOLT_CHECK(k <= kLongestInt8, "tiles: a sum of ", k, " products of 8-bit integers");
   block_ = allocate_lasting(static_cast<size_t>(steps_ * 2 * ((n + 31) / 32) * kBytes));
 }
 
@@ -47,7 +47,7 @@ void Panels::pack(const int8_t* plain, bool transposed, const float* scales) {
   });
 }
 
-}  // namespace molt::amx
+}  // namespace molt::tiles
 
 #if HWY_ARCH_X86
 
@@ -56,7 +56,7 @@ void Panels::pack(const int8_t* plain, bool transposed, const float* scales) {
 #include "molt/device/cpu/avx512_begin-inl.h"
 #include "molt/device/cpu/int8_sums-inl.h"
 
-namespace molt::amx {
+namespace molt::tiles {
 namespace {
 
 /// 16 of the numbers from k on of one row, times their factors; zeros from `end` on.
@@ -199,7 +199,7 @@ void Rows::quantise_share(const ConstMatrix& x, const float* factors, int64_t be
 void Panels::few_int8(const ConstMatrix& x, const Matrix& y, const float* bias, bool accumulate) const {
   constexpr int64_t kMost = 8 * 8192;
   const int64_t width = steps_ * 64, panels = (n_ + 31) / 32, streams = x.rows * digits_;
-  MOLT_CHECK(streams * width <= kMost + 8 * 64, "amx: a few rows of ", x.cols);
+  MOLT_CHECK(streams * width <= kMost + 8 * 64, "tiles: a few rows of ", x.cols);
   alignas(64) uint8_t rows[kMost + 8 * 64];
   float scales[8];
   for (int64_t r = 0; r < x.rows; ++r) {
@@ -239,15 +239,15 @@ void Panels::few_int8(const ConstMatrix& x, const Matrix& y, const float* bias, 
   });
 }
 
-}  // namespace molt::amx
+}  // namespace molt::tiles
 
 #include "molt/device/cpu/amx_end-inl.h"
 
 #else
 
-namespace molt::amx {
+namespace molt::tiles {
 void Rows::quantise_share(const ConstMatrix&, const float*, int64_t, int64_t) const {}
 void Panels::few_int8(const ConstMatrix&, const Matrix&, const float*, bool) const {}
-}  // namespace molt::amx
+}  // namespace molt::tiles
 
 #endif

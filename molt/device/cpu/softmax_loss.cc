@@ -9,9 +9,9 @@
 #include <cmath>
 #include <limits>
 
-#include "molt/device/cpu/amx_gemm.h"
 #include "molt/device/cpu/parallel.h"
 #include "molt/device/cpu/scratch.h"
+#include "molt/device/cpu/tile_gemm.h"
 
 #include <hwy/detect_compiler_arch.h>
 
@@ -28,9 +28,9 @@ bool softmax_loss_available(const PackedMatrix& weight, bool gradient) {
 #include <immintrin.h>
 
 #include "molt/device/cpu/amx_begin-inl.h"
-#include "molt/device/cpu/amx_tiles-inl.h"
+#include "molt/device/cpu/tile_blocks-inl.h"
 
-namespace molt::amx {
+namespace molt::tiles {
 namespace {
 
 constexpr int64_t kChunk = 16;  // panels of 32 outputs at a time
@@ -305,7 +305,7 @@ class Share {
 };
 
 }  // namespace
-}  // namespace molt::amx
+}  // namespace molt::tiles
 
 namespace molt {
 
@@ -319,17 +319,18 @@ double sum_of(const std::vector<double>& values) {
 
 double softmax_loss(const PackedMatrix& weight, const ConstMatrix& x, const std::vector<int32_t>& labels,
                     const Matrix& dx) {
-  const amx::Panels& forward = *weight.panels(true);
-  const amx::Panels* backward = dx.data ? weight.panels(false) : nullptr;
+  const tiles::Panels& forward = *weight.panels(true);
+  const tiles::Panels* backward = dx.data ? weight.panels(false) : nullptr;
   MOLT_CHECK(x.cols == weight.inputs() && static_cast<int64_t>(labels.size()) == x.rows, "softmax_loss: x (", x.rows,
              ", ", x.cols, ") and ", labels.size(), " labels for a weight that takes ", weight.inputs());
   for (const int32_t label : labels)
     MOLT_CHECK(label >= 0 && label < weight.outputs(), "softmax_loss: label ", label, " of ", weight.outputs());
-  const amx::Rows rows = amx::Rows::pack(x);
+  const tiles::Rows rows = tiles::Rows::pack(x);
   std::vector<double> losses(static_cast<size_t>(x.rows));
-  if (rows.row_blocks() <= amx::kFew) {
-    const int64_t count = std::clamp<int64_t>(weight.outputs() / (32 * amx::kChunk), 1, amx::kParts);
-    std::vector<amx::Share> parts(static_cast<size_t>(count), amx::Share(forward, backward, rows, labels, dx, losses));
+  if (rows.row_blocks() <= tiles::kFew) {
+    const int64_t count = std::clamp<int64_t>(weight.outputs() / (32 * tiles::kChunk), 1, tiles::kParts);
+    std::vector<tiles::Share> parts(static_cast<size_t>(count),
+                                    tiles::Share(forward, backward, rows, labels, dx, losses));
     parallel_for(count, 1, [&](int64_t p) { parts[static_cast<size_t>(p)].run_part(p, count); });
     parallel_for(x.rows, 1, [&](int64_t t) {
       for (size_t p = 1; p < parts.size(); ++p) parts[0].join(t, parts[p]);
@@ -340,7 +341,7 @@ double softmax_loss(const PackedMatrix& weight, const ConstMatrix& x, const std:
   parallel_ranges(rows.row_blocks(), 1, [&](int64_t begin, int64_t end) {
     // Some rows at a time, so that their gradients stay near; each pass reads the weight once.
     for (int64_t at = begin; at < end; at += 16)
-      amx::Share(forward, backward, rows, labels, dx, losses).run(at, std::min(at + 16, end));
+      tiles::Share(forward, backward, rows, labels, dx, losses).run(at, std::min(at + 16, end));
   });
   return sum_of(losses);
 }

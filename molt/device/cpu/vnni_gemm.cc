@@ -4,7 +4,7 @@
 #include <algorithm>
 #include <cstring>
 
-#include "molt/device/cpu/amx_kernels.h"
+#include "molt/device/cpu/tile_kernels.h"
 
 #include <hwy/detect_compiler_arch.h>
 
@@ -15,7 +15,7 @@
 #include "molt/device/cpu/avx512_begin-inl.h"
 #include "molt/device/cpu/int8_sums-inl.h"
 
-namespace molt::amx {
+namespace molt::tiles {
 namespace {
 
 constexpr int64_t kBytes = 1024;  // of a tile
@@ -104,14 +104,14 @@ void blocks_vnni(const Call& c, int64_t row_begin, int64_t row_end, int64_t pane
   _mm_sfence();
 }
 
-}  // namespace molt::amx
+}  // namespace molt::tiles
 
 #include "molt/device/cpu/amx_end-inl.h"
 
 #else
 
-namespace molt::amx {
+namespace molt::tiles {
 void blocks_vnni(const Call&, int64_t, int64_t, int64_t, int64_t) {}
-}  // namespace molt::amx
+}  // namespace molt::tiles
 
 #endif

@@ -1,8 +1,9 @@
-// Products on Intel's matrix unit (AMX), of bf16 or of 8-bit integers: a weight packed once into tiles, and the kernels
-// that multiply by it. Tiles of 8-bit integers serve processors without the unit too: AVX-512 with VNNI multiplies the
-// same groups of four bytes. Stands before oneDNN's in the order of implementations: it takes f32 or bf16 activations
-// as they lie and converts them while it packs them, adds to what is there, writes f32 or bf16, and takes a low-rank
-// addition along in the same pass. Private to the device room.
+// Products of bf16 or of 8-bit integers from tiles, by kernels of our own: a weight packed once, and activations packed
+// on the way. The layout is that of Intel's matrix unit (AMX), which multiplies whole tiles; AVX-512 vectors multiply
+// their lines where there is no unit, with bf16 and VNNI both formats, with VNNI alone integers. Stands before oneDNN's
+// in the order of implementations: it takes f32 or bf16 activations as they lie and converts them while it packs them,
+// adds to what is there, writes f32 or bf16, and takes a low-rank addition along in the same pass. Private to the
+// device room.
 //
 // Weights of 8 bits meet activations of 8 bits: row t is a_t · h_t with whole numbers |h_t| <= 127, rounded to nearest
 // and a_t from the row's largest magnitude. Where that is too coarse, a second digit l_t carries on where the first
@@ -17,15 +18,15 @@
 #include "molt/device/matrix.h"
 #include "molt/device/memory.h"
 
-namespace molt::amx {
+namespace molt::tiles {
 
 /// Whether this processor has AMX and AVX-512 with bf16 and VNNI, the system lets us use them and MOLT_SIMD does not
 /// forbid it.
 bool unit_available();
 /// Whether everything here runs: on the matrix unit, or on AVX-512 vectors with bf16 and VNNI.
-bool available();
+bool bf16_available();
 /// Whether products of 8-bit integers run, for which AVX-512 with VNNI is enough: all that stands here about them then
-/// works, additions of low rank apart.
+/// works, additions of low rank apart, which are of bf16.
 bool int8_available();
 
 /// What a tile, 16 rows of 64 bytes, holds: 32 or 64 numbers along K.
@@ -151,4 +152,4 @@ class Panels {
 void multiply_transposed(const Rows& x, const ConstMatrix& u, double alpha, bool turned, const Matrix& out,
                          bool accumulate);
 
-}  // namespace molt::amx
+}  // namespace molt::tiles

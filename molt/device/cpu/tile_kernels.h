@@ -1,9 +1,9 @@
-// What one thread's share of a product is told, and the kernels it may go to. Private to amx_gemm.h's products.
+// What one thread's share of a product is told, and the kernels it may go to. Private to tile_gemm.h's products.
 #pragma once
 
-#include "molt/device/cpu/amx_gemm.h"
+#include "molt/device/cpu/tile_gemm.h"
 
-namespace molt::amx {
+namespace molt::tiles {
 
 struct Call {
   const Rows& x;
@@ -32,4 +32,4 @@ void low_rank_block(const Call& call, int64_t r, int64_t p, float* sums);
 using Kernel = void(const Call& call, int64_t row_begin, int64_t row_end, int64_t panel_begin, int64_t panel_end);
 Kernel blocks_bf16, blocks_int8, blocks_vnni;
 
-}  // namespace molt::amx
+}  // namespace molt::tiles

@@ -8,14 +8,14 @@
 
 #include <immintrin.h>
 
-#include "molt/device/cpu/amx_gemm.h"
+#include "molt/device/cpu/tile_gemm.h"
 #include "molt/device/matrix.h"
 #ifdef MOLT_EMULATE_AMX
 #include "molt/device/cpu/amx_emulated-inl.h"
 #endif
 #include "molt/device/cpu/bf16_lines-inl.h"  // behind the emulation, which replaces instructions of bf16 too
 
-namespace molt::amx {
+namespace molt::tiles {
 namespace {
 
 constexpr int64_t kTile = 512;  // bf16 in a tile of 16 rows of 64 bytes
@@ -198,4 +198,4 @@ inline void finish_lines(const float* sums, int64_t rows, const float* bias, T* 
 }
 
 }  // namespace
-}  // namespace molt::amx
+}  // namespace molt::tiles

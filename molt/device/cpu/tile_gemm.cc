@@ -1,22 +1,22 @@
 // The kernel works on blocks of 32 x 32 of the result: on the matrix unit four tiles of sums, two of x, two of weights.
 // x is packed at each call, block of rows by block of rows, into tiles that follow each other in the order in which
 // they are read; the weights lie the same way since they were packed. Both stream from the second-level cache.
-#include "molt/device/cpu/amx_gemm.h"
+#include "molt/device/cpu/tile_gemm.h"
 
 #include <algorithm>
 #include <cstring>
 #include <optional>
 
-#include "molt/device/cpu/amx_kernels.h"
 #include "molt/device/cpu/dnnl.h"
 #include "molt/device/cpu/fetch.h"
 #include "molt/device/cpu/parallel.h"
 #include "molt/device/cpu/scratch.h"
+#include "molt/device/cpu/tile_kernels.h"
 #include "molt/device/lasting_memory.h"
 
 #include <hwy/detect_compiler_arch.h>
 
-namespace molt::amx {
+namespace molt::tiles {
 
 namespace {
 constexpr int64_t kElements = 512;  // of a tile
@@ -95,7 +95,7 @@ void Panels::run(const ConstMatrix& x, const Matrix& y, const RunOptions& option
   multiply(&x, Rows(x.rows, x.cols, digits_), y, options);
 }
 void Panels::run(const Rows& x, const Matrix& y, const RunOptions& options) const {
-  MOLT_CHECK(x.digits() == 0 && digits_ == 0, "amx: rows of another format than the weights");
+  MOLT_CHECK(x.digits() == 0 && digits_ == 0, "tiles: rows of another format than the weights");
   multiply(nullptr, x, y, options);
 }
 
@@ -165,17 +165,17 @@ void Panels::multiply(const ConstMatrix* plain, const Rows& x, const Matrix& y, 
   });
 }
 
-}  // namespace molt::amx
+}  // namespace molt::tiles
 
 #if HWY_ARCH_X86
 
 #include <immintrin.h>
 
 #include "molt/device/cpu/amx_begin-inl.h"
-#include "molt/device/cpu/amx_tiles-inl.h"
 #include "molt/device/cpu/int8_sums-inl.h"
+#include "molt/device/cpu/tile_blocks-inl.h"
 
-namespace molt::amx {
+namespace molt::tiles {
 namespace {
 
 template <class T>
@@ -364,18 +364,18 @@ void blocks_int8(const Call& c, int64_t row_begin, int64_t row_end, int64_t pane
   blocks<Format::kInt8>(c, row_begin, row_end, panel_begin, panel_end);
 }
 
-}  // namespace molt::amx
+}  // namespace molt::tiles
 
 #include "molt/device/cpu/amx_end-inl.h"
 
 #else
 
-namespace molt::amx {
+namespace molt::tiles {
 void Rows::pack_bf16_share(const ConstMatrix&, int64_t, int64_t) const {}
 void Panels::few_bf16(const ConstMatrix&, const Matrix&, const float*, bool) const {}
 void low_rank_block(const Call&, int64_t, int64_t, float*) {}
 void blocks_bf16(const Call&, int64_t, int64_t, int64_t, int64_t) {}
 void blocks_int8(const Call&, int64_t, int64_t, int64_t, int64_t) {}
-}  // namespace molt::amx
+}  // namespace molt::tiles
 
 #endif

@@ -3,8 +3,8 @@
 #include <cstdlib>
 #include <string_view>
 
-#include "molt/device/cpu/amx_gemm.h"
 #include "molt/device/cpu/dnnl.h"
+#include "molt/device/cpu/tile_gemm.h"
 
 #include <hwy/detect_compiler_arch.h>
 
@@ -13,7 +13,7 @@
 #include <unistd.h>
 #endif
 
-namespace molt::amx {
+namespace molt::tiles {
 namespace {
 
 bool ask_vnni() {
@@ -63,7 +63,7 @@ bool unit_available() {
   return answer;
 }
 
-bool available() {
+bool bf16_available() {
   static const bool answer = ask_bf16();
   return answer;
 }
@@ -73,4 +73,4 @@ bool int8_available() {
   return answer;
 }
 
-}  // namespace molt::amx
+}  // namespace molt::tiles

@@ -1,8 +1,8 @@
 // xᵀ u for few columns u: the gradients of low-rank factors, from activations that are packed already.
 #include <algorithm>
 
-#include "molt/device/cpu/amx_gemm.h"
 #include "molt/device/cpu/parallel.h"
+#include "molt/device/cpu/tile_gemm.h"
 
 #include <hwy/detect_compiler_arch.h>
 
@@ -11,9 +11,9 @@
 #include <immintrin.h>
 
 #include "molt/device/cpu/amx_begin-inl.h"
-#include "molt/device/cpu/amx_tiles-inl.h"
+#include "molt/device/cpu/tile_blocks-inl.h"
 
-namespace molt::amx {
+namespace molt::tiles {
 namespace {
 
 /// Column groups [begin, end) of 32 of xᵀ u, for 16 columns of u, whose tiles (16 x 32 tokens) lie in `u`. Pairs of
@@ -82,14 +82,14 @@ void multiply_transposed(const Rows& x, const ConstMatrix& u, double alpha, bool
   }
 }
 
-}  // namespace molt::amx
+}  // namespace molt::tiles
 
 #include "molt/device/cpu/amx_end-inl.h"
 
 #else
 
-namespace molt::amx {
+namespace molt::tiles {
 void multiply_transposed(const Rows&, const ConstMatrix&, double, bool, const Matrix&, bool) {}
-}  // namespace molt::amx
+}  // namespace molt::tiles
 
 #endif
