@@ -172,8 +172,9 @@ void Panels::multiply(const ConstMatrix* plain, const Rows& x, const Matrix& y, 
 #include <immintrin.h>
 
 #include "molt/device/cpu/amx_begin-inl.h"
-#include "molt/device/cpu/int8_sums-inl.h"
 #include "molt/device/cpu/tile_blocks-inl.h"
+
+#include "molt/device/cpu/int8_sums-inl.h"  // behind the emulation that is in the above
 
 namespace molt::tiles {
 namespace {
