@@ -69,6 +69,11 @@ std::vector<MethodEntry> read_methods(const YamlNode& node) {
 Recipe Recipe::read(const std::string& path, const std::vector<std::string>& overrides) {
   YamlNode root = YamlNode::read_file(path);
   if (!root.is_map()) usage_error(root.where(), ": expected keys and values");
+  for (const char* verb : {"compare", "search"}) {
+    if (root.has(verb))
+      usage_error(root.child(verb).where(), ": makes this a recipe for 'molt ", verb,
+                  "'; one of a single run is expected");
+  }
   for (const std::string& assignment : overrides) root.apply(assignment);
   return from(root, std::filesystem::path(path).stem().string());
 }

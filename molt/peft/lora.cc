@@ -14,6 +14,7 @@
 namespace molt::peft {
 Lora::Lora(LoraConfig config, uint64_t seed, Dtype dtype) : Configured(std::move(config)), seed_(seed), dtype_(dtype) {
   check_size("lora: r", config_.r);
+  if (!(config_.lora_alpha > 0)) usage_error("lora: lora_alpha must be above 0, is ", config_.lora_alpha);
   if (!(config_.lora_dropout >= 0 && config_.lora_dropout < 1))
     usage_error("lora: lora_dropout must be in [0, 1), is ", config_.lora_dropout);
   if (!(config_.loraplus_lr_ratio > 0))

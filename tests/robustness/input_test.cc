@@ -141,6 +141,7 @@ TEST_F(Input, NumbersOfEveryWrongSize) {
                                  "method.lora.r=-1",
                                  "method.lora.r=99999999999",
                                  "method.lora.lora_alpha=.inf",
+                                 "method.lora.lora_alpha=-8",
                                  "adam_epsilon=.nan",
                                  "threads=99999999999",
                                  "output_dir=$(printf 'x%.0s' $(seq 300))",

@@ -15,20 +15,29 @@ namespace {
 
 constexpr int kLines = 8;  // of activations at a time, which leaves registers for their sums
 
-/// kLines lines of tiles of activations, `stride` numbers from one step to the next, by 16 · kCols columns of weights:
-/// = or += to rows of 32 sums. `lines` lines of `next` are fetched per step.
+/// Tiles of one block of rows and of one panel of columns, step by step along K.
+struct Run {
+  const bf16 *rows = nullptr, *columns = nullptr;
+  int64_t steps = 0;
+  int64_t stride = 0;  ///< numbers from one step of the rows to the next, where it is not that of whole blocks
+  int64_t pairs = 16;  ///< of numbers along K in the last step, beyond which there are zeros
+};
+
+/// kLines lines of the run's rows by 16 · kCols of its columns: = or += to rows of 32 sums. `lines` cache lines of
+/// `next` are fetched per step.
 template <int kCols>
-inline void multiply_lines(const bf16* x, int64_t stride, const bf16* weights, int64_t steps, bool fresh, float* sums,
-                           const char*& next, int64_t lines) {
+inline void multiply_lines(const Run& run, bool fresh, float* sums, const char*& next, int64_t lines) {
   constexpr int64_t kTileSize = 512;
   __m512 sum[kLines][kCols];
 #pragma GCC unroll 8
   for (int r = 0; r < kLines; ++r)
 #pragma GCC unroll 2
     for (int c = 0; c < kCols; ++c) sum[r][c] = fresh ? _mm512_setzero_ps() : _mm512_load_ps(sums + r * 32 + c * 16);
-  for (int64_t s = 0; s < steps; ++s, x += stride, weights += 2 * kTileSize) {
+  const bf16 *x = run.rows, *weights = run.columns;
+  for (int64_t s = 0; s < run.steps; ++s, x += run.stride, weights += 2 * kTileSize) {
+    const int64_t pairs = s + 1 < run.steps ? 16 : run.pairs;
 #pragma GCC unroll 2
-    for (int64_t i = 0; i < 16; ++i) {
+    for (int64_t i = 0; i < pairs; ++i) {
       __m512bh column[kCols];
 #pragma GCC unroll 2
       for (int c = 0; c < kCols; ++c)

@@ -73,13 +73,6 @@ void pack_rows(const ConstMatrix& x, int64_t row, int64_t tiles, bf16* to) {
   }
 }
 
-/// Tiles of one block of rows and of one panel of columns, step by step along K.
-struct Run {
-  const bf16 *rows = nullptr, *columns = nullptr;
-  int64_t steps = 0;
-  int64_t stride = 0;  ///< numbers from one step of the rows to the next, where it is not kRows tiles
-};
-
 /// Tile `sum` += tile `a` · tile `b`. A macro, as tiles are named in the instruction.
 #define MOLT_MULTIPLY_TILES(sum, a, b)      \
   do {                                      \
@@ -148,9 +141,10 @@ inline void multiply_block(float* sums, bool fresh, const Run& run, const Run& m
   const char* none = nullptr;
   for (int l = 0; l < kRows * 16; l += kLines) {
     const int64_t at = l / 16 * kTile + l % 16 * 32;
-    const auto multiply = [&](const Run& r, bool first, const char*& fetched, int64_t fetch) {
-      multiply_lines<kCols>(r.rows + at, r.stride ? r.stride : kRows * kTile, r.columns, r.steps, first, sums + l * 32,
-                            fetched, fetch);
+    const auto multiply = [&](Run r, bool first, const char*& fetched, int64_t fetch) {
+      r.rows += at;
+      if (!r.stride) r.stride = kRows * kTile;
+      multiply_lines<kCols>(r, first, sums + l * 32, fetched, fetch);
     };
     multiply(run, fresh, l == 0 ? next : none, l == 0 ? lines : 0);
     if (more.steps) multiply(more, false, none, 0);

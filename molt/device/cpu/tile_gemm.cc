@@ -193,6 +193,9 @@ void finish_block(const Call& c, int64_t row, int64_t col, const float* sums) {
   finish_lines<T, false, false>(sums, rows, bias, y, c.y.ld);
 }
 
+/// Pairs of numbers along K in the last of a panel's steps of bf16.
+int64_t last_pairs(const Panels& panels) { return (panels.k() - (panels.steps() - 1) * 32 + 1) / 2; }
+
 /// Whole sums of integers to y.
 void finish_int8_block(const Call& c, int64_t r, int64_t p, const float* sums) {
   alignas(64) float more[kBlock];
@@ -227,11 +230,13 @@ void blocks(const Call& c, int64_t row_begin, int64_t row_end, int64_t panel_beg
         const int64_t end = std::min(begin + kRun, c.steps);
         for (int64_t r = first; r < last; ++r) {
           const bool low = c.x.tiles(r) == 1, fresh = begin == 0 && c.part == 0;
-          const Run run{c.x.at(c.part, r) + begin * c.x.tiles(r) * kTile, b + begin * 2 * kTile, end - begin};
+          Run run{c.x.at(c.part, r) + begin * c.x.tiles(r) * kTile, b + begin * 2 * kTile, end - begin};
+          if (c.last && end == c.steps) run.pairs = last_pairs(c.weights);
           Run more;
           if (kFormat == Format::kBf16 && c.more_rows && c.last && end == c.steps) {
             more.steps = c.more_panels->steps();
             more.rows = c.more_rows->at(0, r), more.columns = c.more_panels->data() + p * more.steps * 2 * kTile;
+            more.pairs = last_pairs(*c.more_panels);
           }
           float* to = c.store ? c.store + (p * c.x.row_blocks() + r) * kBlock : sums + (r - first) * kBlock;
           if (narrow_panel)
@@ -352,7 +357,7 @@ void low_rank_block(const Call& c, int64_t r, int64_t p, float* sums) {
   const int64_t row = r * c.x.block_rows(), block = row / 32, tiles = c.more_rows->tiles(block);
   const int64_t steps = c.more_panels->steps();
   const Run run{c.more_rows->at(0, block) + row % 32 / 16 * kTile, c.more_panels->data() + p * steps * 2 * kTile, steps,
-                tiles * kTile};
+                tiles * kTile, last_pairs(*c.more_panels)};
   const char* none = nullptr;
   c.x.block_rows() == 32 && tiles == 2 ? multiply_block<2, 2>(sums, true, run, {}, none, 0)
                                        : multiply_block<1, 2>(sums, true, run, {}, none, 0);
