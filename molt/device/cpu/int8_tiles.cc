@@ -116,25 +116,24 @@ void few_by_panel(const uint8_t* x, const int8_t* b, int64_t steps, int32_t* sum
     for (int h = 0; h < 2; ++h)
 #pragma GCC unroll 4
       for (int i = 0; i < kSplit; ++i) sum[r][h][i] = _mm512_setzero_si512();
-  for (int64_t s = 0; s < steps; ++s, b += 2 * kBytes) {
-    for (int64_t i = 0; i < 16; i += kSplit) {
+  for (int64_t s = 0; s < steps; ++s)
+#pragma GCC unroll 2
+    for (int h = 0; h < 2; ++h, b += kBytes)  // in the order of memory
+      for (int64_t i = 0; i < 16; i += kSplit) {
 #pragma GCC unroll 4
-      for (int j = 0; j < kSplit; ++j) {
-        const int8_t* at = b + (i + j) * 64;
-        fetch(at + ahead, second_level);
-        fetch(at + kBytes + ahead, second_level);
-        const __m512i low = _mm512_load_si512(at), high = _mm512_load_si512(at + kBytes);
+        for (int j = 0; j < kSplit; ++j) {
+          const int8_t* at = b + (i + j) * 64;
+          fetch(at + ahead, second_level);
+          const __m512i columns = _mm512_load_si512(at);
 #pragma GCC unroll 8
-        for (int r = 0; r < kStreams; ++r) {
-          int32_t four;
-          std::memcpy(&four, x + (r * steps + s) * 64 + 4 * (i + j), sizeof(four));
-          const __m512i factor = _mm512_set1_epi32(four);
-          sum[r][0][j] = _mm512_dpbusd_epi32(sum[r][0][j], factor, low);
-          sum[r][1][j] = _mm512_dpbusd_epi32(sum[r][1][j], factor, high);
+          for (int r = 0; r < kStreams; ++r) {
+            int32_t four;
+            std::memcpy(&four, x + (r * steps + s) * 64 + 4 * (i + j), sizeof(four));
+            const __m512i factor = _mm512_set1_epi32(four);
+            sum[r][h][j] = _mm512_dpbusd_epi32(sum[r][h][j], factor, columns);
+          }
         }
       }
-    }
-  }
 #pragma GCC unroll 8
   for (int r = 0; r < kStreams; ++r)
 #pragma GCC unroll 2

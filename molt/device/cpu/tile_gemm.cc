@@ -274,26 +274,24 @@ void few_rows_by_panel(const uint16_t* x, const bf16* b, int64_t steps, float* s
     for (int h = 0; h < 2; ++h)
 #pragma GCC unroll 4
       for (int i = 0; i < kSplit; ++i) sum[r][h][i] = _mm512_setzero_ps();
-  for (int64_t s = 0; s < steps; ++s, b += 2 * kTile) {
-    for (int64_t i = 0; i < 16; i += kSplit) {
+  for (int64_t s = 0; s < steps; ++s)
+#pragma GCC unroll 2
+    for (int h = 0; h < 2; ++h, b += kTile)  // in the order of memory
+      for (int64_t i = 0; i < 16; i += kSplit) {
 #pragma GCC unroll 4
-      for (int j = 0; j < kSplit; ++j) {
-        const bf16* at = b + (i + j) * 32;
-        fetch(at + ahead, second_level);
-        fetch(at + kTile + ahead, second_level);
-        const auto low = reinterpret_cast<__m512bh>(_mm512_load_si512(at)),
-                   high = reinterpret_cast<__m512bh>(_mm512_load_si512(at + kTile));
+        for (int j = 0; j < kSplit; ++j) {
+          const bf16* at = b + (i + j) * 32;
+          fetch(at + ahead, second_level);
+          const auto columns = reinterpret_cast<__m512bh>(_mm512_load_si512(at));
 #pragma GCC unroll 4
-        for (int r = 0; r < kRows; ++r) {
-          int32_t pair;
-          std::memcpy(&pair, x + (r * steps + s) * 32 + 2 * (i + j), sizeof(pair));
-          const auto factor = reinterpret_cast<__m512bh>(_mm512_set1_epi32(pair));
-          sum[r][0][j] = _mm512_dpbf16_ps(sum[r][0][j], low, factor);
-          sum[r][1][j] = _mm512_dpbf16_ps(sum[r][1][j], high, factor);
+          for (int r = 0; r < kRows; ++r) {
+            int32_t pair;
+            std::memcpy(&pair, x + (r * steps + s) * 32 + 2 * (i + j), sizeof(pair));
+            const auto factor = reinterpret_cast<__m512bh>(_mm512_set1_epi32(pair));
+            sum[r][h][j] = _mm512_dpbf16_ps(sum[r][h][j], columns, factor);
+          }
         }
       }
-    }
-  }
 #pragma GCC unroll 4
   for (int r = 0; r < kRows; ++r)
 #pragma GCC unroll 2
