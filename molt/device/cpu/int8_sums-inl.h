@@ -7,6 +7,7 @@
 
 #include <immintrin.h>
 
+#include "molt/device/cpu/tile_kernels.h"
 #include "molt/device/matrix.h"
 
 namespace molt::tiles {
@@ -92,6 +93,24 @@ void finish_int8(const Int8Sums& s, const Matrix& y, int64_t row, int64_t col, b
     finish_int8<kUnit>(s, static_cast<float*>(y.data) + at, y.ld, lines);
   else
     finish_int8<kUnit>(s, static_cast<bf16*>(y.data) + at, y.ld, lines);
+}
+
+/// Block r of panel p, whole sums of a product of integers, to the product's result.
+template <bool kUnit>
+void finish_block(const Call& c, int64_t r, int64_t p, const int32_t* sums) {
+  alignas(64) float more[kBlock];
+  if (c.more_rows) low_rank_block(c, r, p, more);
+  const int64_t row = r * c.x.block_rows(), col = p * 32;
+  const Int8Sums s{.sums = sums,
+                   .digits = c.x.digits(),
+                   .row_scales = c.x.scales() + row,
+                   .column_scales = c.weights.column_scales() ? c.weights.column_scales() + col : nullptr,
+                   .more = c.more_rows ? more : nullptr,
+                   .bias = c.bias ? c.bias + col : nullptr,
+                   .accumulate = c.accumulate,
+                   .rows = std::min(c.x.block_rows(), c.y.rows - row),
+                   .cols = std::min<int64_t>(32, c.y.cols - col)};
+  finish_int8<kUnit>(s, c.y, row, col, c.lines);
 }
 
 }  // namespace

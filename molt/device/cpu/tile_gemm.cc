@@ -196,23 +196,6 @@ void finish_block(const Call& c, int64_t row, int64_t col, const float* sums) {
 /// Pairs of numbers along K in the last of a panel's steps of bf16.
 int64_t last_pairs(const Panels& panels) { return (panels.k() - (panels.steps() - 1) * 32 + 1) / 2; }
 
-/// Whole sums of integers to y.
-void finish_int8_block(const Call& c, int64_t r, int64_t p, const float* sums) {
-  alignas(64) float more[kBlock];
-  if (c.more_rows) low_rank_block(c, r, p, more);
-  const int64_t row = r * c.x.block_rows(), col = p * 32;
-  const Int8Sums s{.sums = reinterpret_cast<const int32_t*>(sums),
-                   .digits = c.x.digits(),
-                   .row_scales = c.x.scales() + row,
-                   .column_scales = c.weights.column_scales() ? c.weights.column_scales() + col : nullptr,
-                   .more = c.more_rows ? more : nullptr,
-                   .bias = c.bias ? c.bias + col : nullptr,
-                   .accumulate = c.accumulate,
-                   .rows = std::min(c.x.block_rows(), c.y.rows - row),
-                   .cols = std::min<int64_t>(32, c.y.cols - col)};
-  finish_int8<true>(s, c.y, row, col, c.lines);
-}
-
 /// Blocks of rows [row_begin, row_end) by panels [panel_begin, panel_end).
 template <Format kFormat>
 void blocks(const Call& c, int64_t row_begin, int64_t row_end, int64_t panel_begin, int64_t panel_end) {
@@ -247,7 +230,7 @@ void blocks(const Call& c, int64_t row_begin, int64_t row_end, int64_t panel_beg
                 : multiply_block<2, 2, kFormat>(to, fresh, run, more, next, lines);
           if (end < c.steps || !c.last) continue;
           if constexpr (kFormat == Format::kInt8) {
-            finish_int8_block(c, r, p, to);
+            finish_block<true>(c, r, p, reinterpret_cast<const int32_t*>(to));
             continue;
           }
           c.y.dtype == Dtype::kF32 ? finish_block<float>(c, r * 32, p * 32, to)

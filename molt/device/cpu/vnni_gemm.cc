@@ -60,22 +60,6 @@ int64_t lines_of(const Rows& x, int64_t r) {
   return x.digits() == 2 ? 32 : (rows + kLines - 1) / kLines * kLines;
 }
 
-void finish(const Call& c, int64_t r, int64_t p, const int32_t* sums) {
-  alignas(64) float more[kBlock];
-  if (c.more_rows) low_rank_block(c, r, p, more);
-  const int64_t row = r * c.x.block_rows(), col = p * 32;
-  const Int8Sums s{.sums = sums,
-                   .digits = c.x.digits(),
-                   .row_scales = c.x.scales() + row,
-                   .column_scales = c.weights.column_scales() ? c.weights.column_scales() + col : nullptr,
-                   .more = c.more_rows ? more : nullptr,
-                   .bias = c.bias ? c.bias + col : nullptr,
-                   .accumulate = c.accumulate,
-                   .rows = std::min(c.x.block_rows(), c.y.rows - row),
-                   .cols = std::min<int64_t>(32, c.y.cols - col)};
-  finish_int8<false>(s, c.y, row, col, c.lines);
-}
-
 }  // namespace
 
 void blocks_vnni(const Call& c, int64_t row_begin, int64_t row_end, int64_t panel_begin, int64_t panel_end) {
@@ -96,7 +80,7 @@ void blocks_vnni(const Call& c, int64_t row_begin, int64_t row_end, int64_t pane
           for (int64_t l = 0; l < lines; l += kLines)
             multiply_lines(x + l / 16 * kBytes + l % 16 * 64, tiles * kBytes, weights + begin * 2 * kBytes, end - begin,
                            sums + l * 32);
-          if (end == c.steps && c.last) finish(c, r, p, sums);
+          if (end == c.steps && c.last) finish_block<false>(c, r, p, sums);
         }
       }
     }
