@@ -66,14 +66,18 @@ std::vector<MethodEntry> read_methods(const YamlNode& node) {
   return methods;
 }
 
-Recipe Recipe::read(const std::string& path, const std::vector<std::string>& overrides) {
-  YamlNode root = YamlNode::read_file(path);
-  if (!root.is_map()) usage_error(root.where(), ": expected keys and values");
+void refuse_several_runs(const YamlNode& root) {
   for (const char* verb : {"compare", "search"}) {
-    if (root.has(verb))
+    if (root.is_map() && root.has(verb))
       usage_error(root.child(verb).where(), ": makes this a recipe for 'molt ", verb,
                   "'; one of a single run is expected");
   }
+}
+
+Recipe Recipe::read(const std::string& path, const std::vector<std::string>& overrides) {
+  YamlNode root = YamlNode::read_file(path);
+  if (!root.is_map()) usage_error(root.where(), ": expected keys and values");
+  refuse_several_runs(root);
   for (const std::string& assignment : overrides) root.apply(assignment);
   return from(root, std::filesystem::path(path).stem().string());
 }

@@ -107,6 +107,9 @@ struct Recipe {
   OrderedJson resolved() const;
 };
 
+/// Throws UsageError where a recipe is one of several runs (compare, search) and says which verb it is for.
+void refuse_several_runs(const YamlNode& root);
+
 /// The methods of a `method:` node: a name, a map from name to options, or a list of either.
 std::vector<MethodEntry> read_methods(const YamlNode& node);
 

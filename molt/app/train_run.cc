@@ -257,7 +257,7 @@ TrainRunResult run_training(const Recipe& recipe, const TrainRunOptions& options
                   {"seconds", trained.seconds},
                   {"trainable_parameters", trainable},
                   {"total_parameters", total_parameters},
-                  {"peak_memory_bytes", process_memory().peak},
+                  {"peak_memory_bytes", report.peak_memory_bytes},  // with what was logged before a resumption
                   {"best_step", trained.best_step},
                   {"best_validation_loss", trained.best_loss},
                   {"product", result.product},

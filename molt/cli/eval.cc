@@ -30,6 +30,7 @@ app::Recipe recipe_of(const CLI::App& verb, const Options& o) {
   if (!named && o.data.empty()) usage_error("eval: no data to judge on; give --data FILE");
   app::YamlNode root = named ? app::YamlNode::read_file(o.arguments[0])
                              : app::YamlNode::parse("{data: {}, evaluation: {}}", "command line");
+  app::refuse_several_runs(root);
   for (size_t i = named; i < o.arguments.size(); ++i) root.apply(o.arguments[i]);
   const auto put = [&](const char* option, const char* key, const Json& value) {
     // JSON is YAML, and quotes what needs it.

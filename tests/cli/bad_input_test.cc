@@ -67,6 +67,8 @@ const std::vector<BadInputKind>& bad_inputs() {
            {"AlphaZero", "", "train @/good.yaml 'method={lora: {lora_alpha: 0}}'", "lora_alpha"},
            {"TrainOfAComparison", "(cat good.yaml; echo 'compare: [{name: a, method: lora}]') > bad.yaml",
             "train @/bad.yaml", "molt compare"},
+           {"EvalOfAComparison", "(cat good.yaml; echo 'compare: [{name: a, method: lora}]') > bad.yaml",
+            "eval @/bad.yaml", "molt compare"},
            {"TrainOfASearch", "", "train @/search.yaml", "molt search"},
            {"NegativeLearningRate", "", "train @/good.yaml learning_rate=-1", "learning_rate"},
            {"ScheduleUnknown", "", "train @/good.yaml lr_scheduler_type=zigzag", "lr_scheduler_type"},
