@@ -177,12 +177,19 @@ MemoryPlan forecast_memory(Probe& probe, const ForecastInputs& in, bool recomput
 }
 
 int64_t forecast_products(const Probe& probe, const ForecastInputs& in) {
-  const double layers = static_cast<double>(in.base.model->plan().layers.size()) / probe.layers();
+  const nn::LanguageModel& model = *in.base.model;
+  const int64_t layers = static_cast<int64_t>(model.plan().layers.size()),
+                lowest = nn::lowest_trained_layer(model, in.edits);
   const double ratio = static_cast<double>(in.most_rows) / static_cast<double>(in.batches.at(0).rows());
-  return static_cast<int64_t>(layers * ratio * static_cast<double>(probe.again(in.batches[0]).products));
+  const double one = ratio * static_cast<double>(probe.again(in.batches[0]).products) / probe.layers();
+  const int64_t stream =
+      in.most_rows * model.plan().d_model * static_cast<int64_t>(dtype_size(model.precision().activation()));
+  return static_cast<int64_t>(one * static_cast<double>(layers - lowest)) +
+         (lowest > 0 && lowest < layers ? stream : 0);
 }
 
-bool choose_recompute(int64_t limit, const MemoryPlan& plain, const MemoryPlan& recomputed, int64_t tokens) {
+bool choose_recompute(int64_t limit, const MemoryPlan& plain, const MemoryPlan& recomputed, int64_t tokens,
+                      bool spans) {
   // Plans have been up to a tenth too low.
   const auto fits = [&](const MemoryPlan& plan) {
     return 1.1 * static_cast<double>(plan.total()) <= static_cast<double>(limit);
@@ -192,9 +199,10 @@ bool choose_recompute(int64_t limit, const MemoryPlan& plain, const MemoryPlan& 
   const MemoryPlan& least = recomputed.total() < plain.total() ? recomputed : plain;
   const int64_t step = least.saved + least.work;
   usage_error("max_memory: ", format_bytes(limit), " is too little: this run needs about ", format_bytes(least.total()),
-              " even with recompute: true (", format_bytes(least.total() - step), " whatever the batch, ",
-              format_bytes(step), " for ", tokens,
-              " tokens at a time), and a tenth to spare; raise it, or lower tokens_per_batch");
+              spans ? "" : " even with recompute: true", " (", format_bytes(least.total() - step), " whatever the ",
+              spans ? "span" : "batch", ", ", format_bytes(step), " for ", tokens,
+              " tokens at a time), and a tenth to spare; raise it, or lower ",
+              spans ? "span_length" : "tokens_per_batch");
 }
 
 }  // namespace molt::app

@@ -55,11 +55,12 @@ double measure_new_size(Probe& probe, const data::Batch& batch);
 /// Steps the probe, with or without recomputation, and says what the whole model will take.
 MemoryPlan forecast_memory(Probe& probe, const ForecastInputs& inputs, bool recompute);
 
-/// Bytes that one span of the largest batch leaves of its first run if it leaves the results of its products.
+/// Bytes that one span leaves of its first run if it leaves the results of products (nn::Remembered).
 int64_t forecast_products(const Probe& probe, const ForecastInputs& inputs);
 
 /// Throws UsageError unless a plan, or else the one with recomputation, fits into `limit` bytes with a tenth to spare.
-/// Returns whether to recompute. `tokens`: of the largest batch, for the message.
-bool choose_recompute(int64_t limit, const MemoryPlan& plain, const MemoryPlan& recomputed, int64_t tokens);
+/// Returns whether to recompute. `tokens`: of the largest batch or, where `spans`, of a span; for the message.
+bool choose_recompute(int64_t limit, const MemoryPlan& plain, const MemoryPlan& recomputed, int64_t tokens,
+                      bool spans = false);
 
 }  // namespace molt::app

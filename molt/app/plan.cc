@@ -143,11 +143,13 @@ void plan_spans(const Recipe& recipe, RunPlan& plan) {
   plan.span_bytes = bytes_for_spans(recipe, plan);
   int64_t again = 0, known = 0;
   for (PhasePlan& phase : plan.phases) {
-    plan.kept = train::share_out(plan.span_bytes, plan.data.most_pieces - 1, phase.products, phase.whole);
-    phase.plain.saved += plan.kept.whole * phase.plain.saved + plan.kept.products * phase.products;
+    const int64_t whole = phase.plain.saved;
+    plan.kept = train::share_out(plan.span_bytes, plan.data.most_pieces - 1, phase.products, whole);
+    plan.kept_bytes = plan.kept.whole * whole + plan.kept.products * phase.products;
+    phase.plain.saved += plan.kept_bytes;
     if (&phase != &plan.phases.back()) continue;
     for (const int64_t pieces : plan.data.cut) {
-      const train::SpanShare share = train::share_out(plan.span_bytes, pieces, phase.products, phase.whole);
+      const train::SpanShare share = train::share_out(plan.span_bytes, pieces, phase.products, whole);
       again += pieces - share.whole, known += share.products;
     }
   }
@@ -168,8 +170,10 @@ double step_seconds(const StepRates& r, const DataPlan& data, int layers, int lo
   const double layer = r.layer_forward + r.layer_backward;
   return data.step_tokens * (lowest * r.plain_forward + (layers - lowest) * layer) +
          data.step_again * layers * r.plain_forward -
-         data.step_known * layers * std::max(0.0, r.layer_forward - r.known_forward) + data.step_labelled * r.head +
-         static_cast<double>(trainable) * r.update;
+         // The second run begins at the lowest layer that trains, and does not multiply.
+         data.step_known *
+             (lowest * r.plain_forward + (layers - lowest) * std::max(0.0, r.layer_forward - r.known_forward)) +
+         data.step_labelled * r.head + static_cast<double>(trainable) * r.update;
 }
 
 /// `new_size`: see measure_new_size(); measured if it is 0, and kept for the next plan.
@@ -230,15 +234,16 @@ RunPlan plan_of(const Recipe& recipe, const PreparedRun& prepared, double second
     phase.recomputed = forecast_memory(*probes.back(), inputs, plan.data.most_pieces == 1);
     phase.plain = forecast_memory(*probes.back(), inputs, false);
     if (!plan.data.cut.empty() && !plan.recompute) phase.products = forecast_products(*probes.back(), inputs);
-    phase.whole = phase.plain.saved + phase.products * nn::lowest_trained_layer(model, outline.edits) / layers;
     plan.phases.push_back(phase);
     if (seconds == 0) probes.back().reset();
   }
   if (plan.max_memory > 0 && !plan.recompute) {
-    plan.recompute = choose_recompute(plan.max_memory, plan.memory(false), plan.memory(true), plan.data.most_tokens);
+    plan.recompute = choose_recompute(plan.max_memory, plan.memory(false), plan.memory(true), plan.data.most_tokens,
+                                      plan.data.most_pieces > 1);
     plan.chosen = plan.recompute;
   } else if (plan.max_memory > 0) {
-    choose_recompute(plan.max_memory, plan.memory(true), plan.memory(true), plan.data.most_tokens);
+    choose_recompute(plan.max_memory, plan.memory(true), plan.memory(true), plan.data.most_tokens,
+                     plan.data.most_pieces > 1);
   }
 
   plan_spans(recipe, plan);

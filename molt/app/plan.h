@@ -50,8 +50,7 @@ struct PhasePlan {
   StepRates rates;
   double step_flops = 0, step_seconds = 0;  ///< of a mean step
   MemoryPlan plain, recomputed;             ///< without and with recomputation
-  int64_t products = 0;                     ///< where samples are cut: bytes that a span's products hold, of all layers
-  int64_t whole = 0;  ///< all activations of the layers that train and above, and products below, as a run counts
+  int64_t products = 0;                     ///< where samples are cut: forecast_products()
 };
 
 struct RunPlan {
@@ -68,6 +67,7 @@ struct RunPlan {
   int64_t max_memory = 0;
   int64_t span_bytes = 0;  ///< most that spans may keep of their first run
   train::SpanShare kept;   ///< what those of the longest sample do
+  int64_t kept_bytes = 0;  ///< what that takes
   int64_t evaluations = 0;
   double evaluation_seconds = 0;  ///< of all of them together
 

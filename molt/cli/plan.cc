@@ -18,10 +18,10 @@ std::string rate(const app::RunPlan& plan, const app::PhasePlan& phase) {
 }
 
 std::string memory_remark(const app::RunPlan& plan) {
+  if (plan.kept_bytes > 0) return str("spans keep ", format_bytes(plan.kept_bytes), " of their first run");
+  if (plan.data.most_pieces > 1) return "";  // pieces are not recomputed layer by layer
   const std::string other = format_bytes(plan.memory(!plan.recompute).total());
   if (plan.chosen) return "recompute: true because of max_memory; " + other + " without";
-  if (plan.kept.whole + plan.kept.products > 0)
-    return str("what spans keep of their first run takes ", format_bytes(plan.span_bytes), " of it at most");
   return plan.recompute ? other + " without recompute" : other + " with recompute: true";
 }
 

@@ -72,13 +72,19 @@ Var LanguageModel::run(const Context& c, const std::vector<int32_t>& ids, const 
     started = start(c);
     if (!started.empty()) in = &started;
   }
-  Var h = embeddings_(c, ids, precision_.activation());
-  for (size_t i = 0; i < layers_.size(); ++i) {
+  const auto lowest = static_cast<size_t>(c.known ? c.known->lowest() : c.keeps ? c.keeps->lowest() : 0);
+  Context below = c;  // what does not train leaves nothing to a second run, which begins above it
+  below.keeps = nullptr;
+  const Tensor known = c.known ? c.known->take_stream() : Tensor();
+  Var h = known.defined() ? Var(known) : embeddings_(c, ids, precision_.activation());
+  for (size_t i = known.defined() ? lowest : 0; i < layers_.size(); ++i) {
+    if (c.keeps && i == lowest && i > 0) c.keeps->keep_stream(h.value());
+    const Context& here = i < lowest ? below : c;
     const BlockCarry* from = in ? &(*in)[i] : nullptr;
     const Layer& layer = layers_[i];
     if (OpObserver* observer = OpObserver::current()) observer->layer = static_cast<int>(i);
     if (!want_hidden && i + 1 == layers_.size()) {
-      (*out)[i] = layer.carry_after(c, h, from);
+      (*out)[i] = layer.carry_after(here, h, from);
       h = Var();
     } else if (c.recompute && !out && grad_enabled()) {
       const auto again = [c, &layer, carried = from != nullptr](const std::vector<Var>& x) {
@@ -88,7 +94,7 @@ Var LanguageModel::run(const Context& c, const std::vector<int32_t>& ids, const 
       h = molt::recompute(again, {h, from ? from->conv : Var(), from ? from->ssm : Var()},
                           layer_trains(c, parameters_, static_cast<int>(i)));
     } else {
-      h = layer(c, h, from, out ? &(*out)[i] : nullptr);
+      h = layer(here, h, from, out ? &(*out)[i] : nullptr);
     }
   }
   if (OpObserver* observer = OpObserver::current()) observer->layer = static_cast<int>(layers_.size());

@@ -14,8 +14,10 @@ Tensor Remembered::take(int site) {
   return last_;
 }
 
+Tensor Remembered::take_stream() { return std::exchange(stream_, {}); }
+
 int64_t Remembered::bytes() const {
-  int64_t sum = 0;
+  int64_t sum = stream_.defined() ? static_cast<int64_t>(stream_.bytes()) : 0;
   for (const auto& [site, y] : results_) sum += static_cast<int64_t>(y.bytes());
   return sum;
 }

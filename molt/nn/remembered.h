@@ -1,5 +1,7 @@
-// Results of products that a first run over some rows leaves to a second one, which then need not multiply again: a
-// product costs much and its result is small, while convolution and scan are cheap and what they save is large.
+// What a first run over some rows leaves to a second one that follows for its gradients: results of products, which
+// then need not be multiplied again (a product costs much and its result is small, while convolution and scan are cheap
+// and what they save is large), and the residual stream below the lowest layer that trains, where the second run
+// begins.
 #pragma once
 
 #include <cstdint>
@@ -13,6 +15,10 @@ namespace molt::nn {
 /// same rows, edits and state, and the second comes once.
 class Remembered {
  public:
+  /// `lowest`: the lowest layer that trains (lowest_trained_layer()).
+  explicit Remembered(int lowest = 0) : lowest_(lowest) {}
+  int lowest() const { return lowest_; }
+
   /// The first run: y (T, O) of the linear at a site, the memory itself. Who writes into it afterwards, as edits and
   /// the residual stream do, changes what is remembered.
   void keep(int site, const Tensor& y);
@@ -20,12 +26,18 @@ class Remembered {
   Tensor take(int site);
   /// Whether `y` is the memory that was taken last: what is to be written into it is there already.
   bool is_final(const Tensor& y) const { return last_.defined() && last_.raw() == y.raw(); }
-  /// Of what waits for the second run, without what the pool rounds up.
+
+  /// The same for h (T, D) that goes into layer lowest().
+  void keep_stream(const Tensor& h) { stream_ = h; }
+  Tensor take_stream();
+
+  /// Of what waits for the second run.
   int64_t bytes() const;
 
  private:
+  int lowest_;
   std::unordered_map<int, Tensor> results_;
-  Tensor last_;
+  Tensor last_, stream_;
 };
 
 }  // namespace molt::nn

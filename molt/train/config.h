@@ -45,7 +45,10 @@ struct TrainConfig {
     v.field("save_steps", save_steps, "steps between checkpoints; 0: at each evaluation");
     v.field("save_total_limit", save_total_limit, "checkpoints kept");
     v.field("load_best_model_at_end", load_best_model_at_end, "the adapter is the one with the lowest validation loss");
-    v.field("recompute", recompute, "keep only each layer's input for the backward pass: less memory, more time");
+    v.field(
+        "recompute", recompute,
+        "keep only each layer's input for the backward pass: less memory, more time; of samples that span_length cuts, "
+        "spans keep nothing of their first pass instead");
     v.field(
         "span_length", span_length,
         "longer samples go through the model in spans of this many tokens that hand their state on: bounded memory, "

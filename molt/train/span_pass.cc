@@ -2,10 +2,12 @@
 
 #include <algorithm>
 #include <memory>
+#include <optional>
 #include <utility>
 #include <vector>
 
 #include "molt/autograd/tape.h"
+#include "molt/device/fitting_blocks.h"
 #include "molt/device/memory.h"
 #include "molt/eval/spans.h"
 #include "molt/nn/remembered.h"
@@ -90,6 +92,7 @@ class Pass {
 
   /// Whether activations may be kept at all: where layers are recomputed, memory is short.
   bool keeps() const { return !context_.recompute; }
+  int lowest() const { return lowest_; }
   const PassLoss& result() const { return result_; }
 
  private:
@@ -121,13 +124,15 @@ void train_exactly(Pass& pass, const std::vector<eval::Span>& spans, size_t firs
   const size_t before_last = last - first;
   const auto pieces = static_cast<int64_t>(before_last);
   std::vector<nn::Carry> before(before_last + 1);  // of each piece; nothing before the first
-  std::vector<nn::Remembered> products(before_last);
+  std::vector<nn::Remembered> products(before_last, nn::Remembered(pass.lowest()));
   std::vector<Stretch> kept;  // the pieces before the last that need not run again
   SpanShare share;
+  // These are of one length, and what they keep stays until the gradients are back.
+  std::optional<FittingBlocks> fitting(std::in_place);
   for (size_t i = 0; i < before_last; ++i) {
     const eval::Span& span = spans[first + i];
     const int64_t left = pieces - static_cast<int64_t>(i);  // pieces that keep most come last
-    // All pieces here are of one length: the first shows how much memory each of them takes.
+    // The first shows how much memory each of them takes.
     const bool shows = i == 0 && keep > 0 && pass.keeps();
     if (!shows && left > share.whole) {
       before[i + 1] = pass.carry_after(span, before[i], left <= share.products + share.whole ? &products[i] : nullptr);
@@ -137,9 +142,10 @@ void train_exactly(Pass& pass, const std::vector<eval::Span>& spans, size_t firs
     Stretch stretch = pass.forward(span, pass.caught(before[i]), true, {.keeps = shows ? &products[i] : nullptr});
     if (shows) share = share_out(keep, pieces, products[i].bytes(), static_cast<int64_t>(memory_use().live) - used);
     before[i + 1] = detached(stretch.out);
-    if (left <= share.whole || left > share.products + share.whole) products[i] = {};
+    if (left <= share.whole || left > share.products + share.whole) products[i] = nn::Remembered();
     if (left <= share.whole) kept.push_back(std::move(stretch));
   }
+  fitting.reset();
   nn::Carry came_back;
   for (size_t i = before_last + 1; i-- > 0;) {
     Stretch stretch;
@@ -149,7 +155,7 @@ void train_exactly(Pass& pass, const std::vector<eval::Span>& spans, size_t firs
     } else {
       const Products known{.known = i < before_last ? &products[i] : nullptr};
       stretch = pass.forward(spans[first + i], pass.caught(before[i]), i < before_last, known);
-      if (i < before_last) products[i] = {};
+      if (i < before_last) products[i] = nn::Remembered();
     }
     before[i].clear();
     pass.backward(stretch, came_back);

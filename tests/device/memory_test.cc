@@ -3,7 +3,10 @@
 
 #include <gtest/gtest.h>
 
+#include <optional>
 #include <vector>
+
+#include "molt/device/fitting_blocks.h"
 
 namespace molt {
 namespace {
@@ -46,6 +49,19 @@ TEST(MemoryPool, a_block_is_not_given_to_one_that_needs_a_small_part_of_it) {
   const size_t before = reserved();
   const auto small = take(2 * kMiB), large = take(64 * kMiB);
   EXPECT_LT(reserved() - before, 4 * kMiB) << "the large one was free for the large one";
+  trim_memory();
+}
+
+TEST(MemoryPool, what_is_to_be_kept_lies_in_blocks_that_fit) {
+  for (const bool fitting : {false, true}) {
+    trim_memory();
+    { const auto a = take(2 * kMiB), b = take(2 * kMiB); }
+    const size_t before = reserved();
+    std::optional<FittingBlocks> guard;
+    if (fitting) guard.emplace();
+    const auto small = take(kMiB);
+    EXPECT_EQ(reserved() - before, fitting ? kMiB : 0);
+  }
   trim_memory();
 }
 

@@ -7,32 +7,21 @@
 #include <cstring>
 
 #include "molt/device/memory.h"
-#include "tests/cases/methods.h"
+#include "tests/train/long_batch.h"
 
 namespace molt::train {
 namespace {
 
 using molt::testing::full_on;
-using molt::testing::golden_dir;
-using molt::testing::GoldenStream;
+using molt::testing::golden_batch;
+using molt::testing::joined;
 using molt::testing::lora_on;
 using molt::testing::MakeMethod;
 using molt::testing::relative_error;
 using molt::testing::sdt_with;
+using molt::testing::shake;
+using molt::testing::TunedBase;
 using molt::testing::TunedModel;
-
-data::Batch golden_batch(const std::string& model) {
-  const GoldenStream stream(io::SafetensorsFile(golden_dir(model) + "/golden.safetensors"));
-  data::Batch batch{.ids = stream.ids, .labels = stream.labels, .segments = stream.segments};
-  for (const int32_t label : batch.labels) batch.labelled += label >= 0;
-  return batch;
-}
-
-/// One long segment of the same tokens.
-data::Batch joined(data::Batch batch) {
-  batch.segments = Segments::one(batch.rows());
-  return batch;
-}
 
 struct Outcome {
   PassLoss loss;
@@ -40,13 +29,6 @@ struct Outcome {
   int64_t scans = 0;  // that ran forward
   int64_t peak = 0;   // bytes of tensors, beside what was there before
 };
-
-void shake(const Tensor& value) {
-  for (int64_t i = 0; i < value.numel(); ++i) {
-    const double move = 0.02 * std::sin(static_cast<double>(i));
-    value.dtype() == Dtype::kF64 ? value.data<double>()[i] += move : value.data<float>()[i] += static_cast<float>(move);
-  }
-}
 
 /// `methods` with values moved away from their start, so that every gradient is there.
 Outcome run(const std::string& model, const std::vector<MakeMethod>& methods, const data::Batch& batch,
@@ -170,30 +152,17 @@ TEST(SpanPass, RecomputingKeepsNothing) {
 TEST(SpanPass, LowPrecisionIsThatOfTheWholeBatch) {
   // What is rounded to bf16 is rounded to it in spans too; beside sums in another order, which may round to the next
   // bf16 (2^-9) where they are close to it, nothing differs.
-  models::LoadedModel base =
-      models::open_model(MOLT_SOURCE_DIR "/examples/base", {.base = Dtype::kBf16, .compute = Dtype::kBf16});
-  const auto method = lora_on({"in_proj", "x_proj", "out_proj"})(Dtype::kF32);
-  method->declare(base.model->sites(), base.model->parameters());
-  models::load_weights(base);
-  method->attach(base.model->sites());
-  nn::EditSet edits;
-  method->bind(edits);
-  data::Batch batch{.segments = Segments::one(100)};
-  for (int32_t i = 0; i < 100; ++i) batch.push(i * 37 % 4096, (i + 1) * 37 % 4096);
+  const TunedBase tuned({.base = Dtype::kBf16, .compute = Dtype::kBf16});
+  const data::Batch batch = TunedBase::batch(100);
   const auto gradients = [&](const SpanConfig& config) {
     std::vector<Tensor> all;
-    run_pass(*base.model, {.edits = &edits, .training = true}, batch, config);
-    for (const auto& [site, edit] : edits.all()) {
-      for (const nn::Trainable& t : edit->trainables()) {
-        all.push_back(t.var.grad());
-        t.var.clear_grad();
-      }
+    run_pass(tuned.model(), tuned.context(), batch, config);
+    for (const nn::Trainable& t : tuned.trainables()) {
+      all.push_back(t.var.grad());
+      t.var.clear_grad();
     }
     return all;
   };
-  for (const auto& [site, edit] : edits.all()) {
-    for (const nn::Trainable& t : edit->trainables()) shake(t.var.value());
-  }
   const std::vector<Tensor> whole = gradients({}), cut = gradients({.length = 24});
   double sum = 0;
   for (size_t i = 0; i < whole.size(); ++i) sum += relative_error(cut[i], whole[i]) / static_cast<double>(whole.size());

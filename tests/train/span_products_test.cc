@@ -1,42 +1,29 @@
 // Results of products that spans leave to their second run: every bit is that of computing them again, whatever a
 // method does at the linears and around them, and they are used indeed.
-#include <cmath>
-
 #include "molt/autograd/tape.h"
 #include "molt/nn/remembered.h"
 #include "molt/train/span_pass.h"
-#include "tests/cases/methods.h"
+#include "tests/train/long_batch.h"
 
 namespace molt::train {
 namespace {
 
-using molt::testing::golden_dir;
-using molt::testing::GoldenStream;
+using molt::testing::golden_batch;
+using molt::testing::joined;
 using molt::testing::MethodCase;
+using molt::testing::shake;
+using molt::testing::TunedBase;
 using molt::testing::TunedModel;
 
 constexpr int64_t kSpan = 9;
-
-data::Batch long_batch(const std::string& model) {
-  const GoldenStream stream(io::SafetensorsFile(golden_dir(model) + "/golden.safetensors"));
-  data::Batch batch{.ids = stream.ids, .labels = stream.labels, .segments = Segments::one(stream.segments.tokens())};
-  for (const int32_t label : batch.labels) batch.labelled += label >= 0;
-  return batch;
-}
-
-void shake(const Tensor& value) {
-  for (int64_t i = 0; i < value.numel(); ++i) {
-    const double move = 0.02 * std::sin(static_cast<double>(i));
-    value.dtype() == Dtype::kF64 ? value.data<double>()[i] += move : value.data<float>()[i] += static_cast<float>(move);
-  }
-}
 
 struct Outcome {
   double loss = 0;
   std::vector<std::vector<double>> grads;
 };
 
-Outcome run(const TunedModel& tuned, const nn::Context& c, const data::Batch& batch, int64_t keep) {
+template <class Tuned>
+Outcome run(const Tuned& tuned, const nn::Context& c, const data::Batch& batch, int64_t keep) {
   Outcome out;
   out.loss = run_pass(tuned.model(), c, batch, {.length = kSpan, .keep = keep}).sum;
   for (const nn::Trainable& t : tuned.trainables()) {
@@ -47,10 +34,11 @@ Outcome run(const TunedModel& tuned, const nn::Context& c, const data::Batch& ba
 }
 
 /// Bytes that the products of one span leave.
-int64_t product_bytes(const TunedModel& tuned, nn::Context c, const data::Batch& batch) {
+template <class Tuned>
+int64_t product_bytes(const Tuned& tuned, nn::Context c, const data::Batch& batch) {
   const NoGrad no_grad;
   const Segments one = Segments::one(kSpan);
-  nn::Remembered products;
+  nn::Remembered products(nn::lowest_trained_layer(tuned.model(), *c.edits));
   c.segments = &one, c.keeps = &products;
   tuned.model().hidden(c, {batch.ids.begin(), batch.ids.begin() + kSpan});
   return products.bytes();
@@ -60,7 +48,7 @@ TEST(SpanProducts, ChangeNoBitUnderAnyMethod) {
   int64_t used = 0;
   for (const MethodCase& method : molt::testing::method_cases()) {
     SCOPED_TRACE(method.name);
-    const data::Batch batch = long_batch(method.model);
+    const data::Batch batch = joined(golden_batch(method.model));
     const int64_t pieces = (batch.rows() + kSpan - 1) / kSpan;
     for (const Dtype dtype : {Dtype::kF32, Dtype::kF64}) {
       TunedModel tuned(method.model, dtype, method.methods);
@@ -83,9 +71,50 @@ TEST(SpanProducts, ChangeNoBitUnderAnyMethod) {
   EXPECT_GT(used, 100);
 }
 
+// Where kernels take the low-rank addition along with the product, they have a second way to go too.
+TEST(SpanProducts, ChangeNoBitInLowPrecision) {
+  const data::Batch batch = TunedBase::batch(40);
+  for (const nn::Precision& precision : {nn::Precision{.base = Dtype::kBf16, .compute = Dtype::kBf16},
+                                         nn::Precision{.base = Dtype::kI8, .compute = Dtype::kBf16},
+                                         nn::Precision{.base = Dtype::kI8, .compute = Dtype::kI8}}) {
+    SCOPED_TRACE(str(dtype_name(precision.base), " ", dtype_name(precision.compute)));
+    const TunedBase tuned(precision);
+    const nn::Context c = tuned.context();
+    const int64_t bytes = product_bytes(tuned, c, batch);
+    ASSERT_GT(bytes, 0);
+    const Outcome plain = run(tuned, c, batch, 0);
+    for (const int64_t keep : {bytes * 2, bytes * 4, bytes * 8, int64_t{1} << 30}) {
+      const Outcome kept = run(tuned, c, batch, keep);
+      EXPECT_EQ(kept.loss, plain.loss) << keep;
+      EXPECT_EQ(kept.grads, plain.grads) << keep;
+    }
+  }
+}
+
+TEST(SpanProducts, LeaveOutWhatDoesNotTrain) {
+  const data::Batch batch = joined(golden_batch("tied_small"));
+  const auto on_layer = [](const std::string& layer) {
+    return molt::testing::lora_on({".*layers\\." + layer + "\\.mixer\\.(in_proj|x_proj)"});
+  };
+  const TunedModel tuned("tied_small", Dtype::kF64, {on_layer("1")});
+  const nn::Context c{.edits = &tuned.edits(), .training = true};
+  ASSERT_EQ(nn::lowest_trained_layer(tuned.model(), tuned.edits()), 1);
+  const int64_t layers = static_cast<int64_t>(tuned.model().plan().layers.size());
+  // The second run begins at the lowest layer that trains.
+  const auto scans = [&](int64_t keep) {
+    int64_t seen = 0;
+    const OpObserver observer([&](const char* op, const Tensor&) { seen += std::string(op) == "selective_scan"; });
+    run(tuned, c, batch, keep);
+    return seen / 2;  // each has two outputs
+  };
+  const int64_t pieces = (batch.rows() + kSpan - 1) / kSpan, bytes = product_bytes(tuned, c, batch);
+  EXPECT_EQ(scans(0), layers * (2 * pieces - 1));
+  EXPECT_EQ(scans(bytes * (pieces - 1)), layers * (2 * pieces - 1) - (pieces - 1));
+}
+
 TEST(SpanProducts, AreWhatTheSecondRunTakes) {
   TunedModel tuned("tied_small", Dtype::kF64, {molt::testing::lora_on({"in_proj", "x_proj", "out_proj"})});
-  const data::Batch batch = long_batch("tied_small");
+  const data::Batch batch = joined(golden_batch("tied_small"));
   const Segments all = Segments::one(batch.rows());
   nn::Remembered products;
   nn::Context first{.segments = &all, .edits = &tuned.edits(), .training = true}, second = first;

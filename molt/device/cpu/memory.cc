@@ -18,6 +18,7 @@
 #include <vector>
 
 #include "molt/base/error.h"
+#include "molt/device/fitting_blocks.h"
 #include "molt/device/lasting_memory.h"
 
 namespace molt {
@@ -84,6 +85,7 @@ struct Pool {
   std::map<size_t, std::vector<void*>> free;
   std::vector<std::weak_ptr<Chunk>> chunks;
   MemoryUse use;
+  int fitting = 0;  // FittingBlocks that live
 
   /// Memory of `capacity` bytes, or somewhat more where that is free: batches differ in size from step to step, and
   /// what served one should serve the next. `capacity` becomes what there is; what is counted is what was wanted.
@@ -92,7 +94,7 @@ struct Pool {
     const size_t wanted = capacity;
     // What a step keeps for its backward pass should not lie in blocks that are too large; a step that is smaller than
     // the ones before it may.
-    const bool plenty = use.reserved - use.live > use.live / 2;
+    const bool plenty = fitting == 0 && use.reserved - use.live > use.live / 2;
     void* data = take_free(capacity, plenty ? kFits * capacity : capacity);
     if (!data) {
       // What a smaller batch has left is not needed beside this.
@@ -199,6 +201,15 @@ std::shared_ptr<Block> Block::wrap(const void* data, size_t bytes, std::shared_p
 
 Block::~Block() {
   if (capacity_ > 0) pool().put(data_, capacity_, size_class(bytes_));
+}
+
+FittingBlocks::FittingBlocks() {
+  std::lock_guard lock(pool().mutex);
+  ++pool().fitting;
+}
+FittingBlocks::~FittingBlocks() {
+  std::lock_guard lock(pool().mutex);
+  --pool().fitting;
 }
 
 MemoryUse memory_use() {
