@@ -20,6 +20,7 @@
 #include <string>
 #include <vector>
 
+#include "bench/reading.h"
 #include "molt/app/methods.h"
 #include "molt/autograd/op_times.h"
 #include "molt/base/json.h"
@@ -367,21 +368,6 @@ Json ceilings(Run& run, const Options& o) {
   double sum = 0;
   for (const auto& [name, seconds] : out.items()) sum += seconds.get<double>();
   out["sum"] = sum;
-
-  const Tensor large = noise({int64_t{1} << 26}, Dtype::kF32);
-  double check = 0;
-  const double read = best_of(3, [&] {
-    double total = 0;
-    const float* p = large.data<float>();
-#pragma omp parallel for reduction(+ : total)
-    for (int64_t i = 0; i < large.numel(); i += 1024) {
-      float part = 0;
-      for (int64_t j = 0; j < 1024; j += 16) part += p[i + j];
-      total += static_cast<double>(part);
-    }
-    check += total;
-  });
-  out["read_gb_per_second"] = static_cast<double>(large.bytes()) / read * 1e-9 + 0 * check;
   return out;
 }
 
@@ -442,6 +428,13 @@ int main_of(const Options& o) {
   if (!o.no_ceilings && o.method != "prompt" && o.method != "decode") {
     out["alone_seconds"] = ceilings(run, o);
     out["share_of_parts"] = out["alone_seconds"]["sum"].get<double>() / wall[wall.size() / 2];
+  }
+  if (!o.no_ceilings) out["read_gb_per_second"] = reading_speed() * 1e-9;
+  if (!o.no_ceilings && o.method == "decode") {
+    double bytes = 0;  // a token reads every weight once
+    for (const nn::Parameter& p : run.model.parameters()) bytes += p.packed ? static_cast<double>(p.packed->bytes()) : 0;
+    out["weight_mib"] = bytes / (1 << 20);
+    out["share_of_reading"] = bytes * 1e-9 / wall[wall.size() / 2] / out["read_gb_per_second"].get<double>();
   }
   if (o.json) {
     std::printf("%s\n", out.dump().c_str());

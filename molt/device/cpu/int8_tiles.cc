@@ -104,11 +104,9 @@ inline void store_digits(__m512 scaled, __m128i flip, int8_t* first, int8_t* sec
 
 /// kStreams rows of digits, `steps` · 64 bytes each with 128 added, by one panel: sums as rows of 32. Each sum is kept
 /// in kSplit parts, as the unit takes several cycles from one to the next.
-template <int kStreams>
-void few_by_panel(const uint8_t* x, const int8_t* b, int64_t steps, int32_t* sums) {
+template <int kStreams, class Fetch>
+void few_by_panel(Fetch fetch, const uint8_t* x, const int8_t* b, int64_t steps, int32_t* sums) {
   constexpr int kSplit = kStreams == 1 ? 4 : kStreams == 2 ? 2 : 1;
-  const bool second_level = fetches_to_second_level();
-  const int64_t ahead = fetch_distance(second_level);
   __m512i sum[kStreams][2][kSplit];
 #pragma GCC unroll 8
   for (int r = 0; r < kStreams; ++r)
@@ -123,7 +121,7 @@ void few_by_panel(const uint8_t* x, const int8_t* b, int64_t steps, int32_t* sum
 #pragma GCC unroll 4
         for (int j = 0; j < kSplit; ++j) {
           const int8_t* at = b + (i + j) * 64;
-          fetch(at + ahead, second_level);
+          fetch.line(at);
           const __m512i columns = _mm512_load_si512(at);
 #pragma GCC unroll 8
           for (int r = 0; r < kStreams; ++r) {
@@ -145,20 +143,22 @@ void few_by_panel(const uint8_t* x, const int8_t* b, int64_t steps, int32_t* sum
 }
 
 void few_by_panel_of(int64_t streams, const uint8_t* x, const int8_t* b, int64_t steps, int32_t* sums) {
-  switch (streams) {
-    case 1:
-      return few_by_panel<1>(x, b, steps, sums);
-    case 2:
-      return few_by_panel<2>(x, b, steps, sums);
-    case 3:
-      return few_by_panel<3>(x, b, steps, sums);
-    case 4:
-      return few_by_panel<4>(x, b, steps, sums);
-    case 6:
-      return few_by_panel<6>(x, b, steps, sums);
-    default:
-      return few_by_panel<8>(x, b, steps, sums);
-  }
+  with_fetch([&](auto fetch) {
+    switch (streams) {
+      case 1:
+        return few_by_panel<1>(fetch, x, b, steps, sums);
+      case 2:
+        return few_by_panel<2>(fetch, x, b, steps, sums);
+      case 3:
+        return few_by_panel<3>(fetch, x, b, steps, sums);
+      case 4:
+        return few_by_panel<4>(fetch, x, b, steps, sums);
+      case 6:
+        return few_by_panel<6>(fetch, x, b, steps, sums);
+      default:
+        return few_by_panel<8>(fetch, x, b, steps, sums);
+    }
+  });
 }
 
 }  // namespace

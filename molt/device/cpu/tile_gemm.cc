@@ -245,11 +245,9 @@ void blocks(const Call& c, int64_t row_begin, int64_t row_end, int64_t panel_beg
 
 /// kRows rows, `steps` · 32 numbers each, one after the other, by one panel: sums as rows of 32. Each sum is kept in
 /// kSplit parts, as the unit takes several cycles from one to the next.
-template <int kRows>
-void few_rows_by_panel(const uint16_t* x, const bf16* b, int64_t steps, float* sums) {
+template <int kRows, class Fetch>
+void few_rows_by_panel(Fetch fetch, const uint16_t* x, const bf16* b, int64_t steps, float* sums) {
   constexpr int kSplit = kRows == 1 ? 4 : 2;
-  const bool second_level = fetches_to_second_level();
-  const int64_t ahead = fetch_distance(second_level) / 2;
   __m512 sum[kRows][2][kSplit];
 #pragma GCC unroll 4
   for (int r = 0; r < kRows; ++r)
@@ -264,7 +262,7 @@ void few_rows_by_panel(const uint16_t* x, const bf16* b, int64_t steps, float* s
 #pragma GCC unroll 4
         for (int j = 0; j < kSplit; ++j) {
           const bf16* at = b + (i + j) * 32;
-          fetch(at + ahead, second_level);
+          fetch.line(at);
           const auto columns = reinterpret_cast<__m512bh>(_mm512_load_si512(at));
 #pragma GCC unroll 4
           for (int r = 0; r < kRows; ++r) {
@@ -311,19 +309,18 @@ void Panels::few_bf16(const ConstMatrix& x, const Matrix& y, const float* bias, 
     alignas(64) float sums[kFewRows * 32];
     for (int64_t p = begin; p < end; ++p) {
       const bf16* b = data() + p * steps * 2 * kTile;
-      switch (x.rows) {
-        case 1:
-          few_rows_by_panel<1>(rows, b, steps, sums);
-          break;
-        case 2:
-          few_rows_by_panel<2>(rows, b, steps, sums);
-          break;
-        case 3:
-          few_rows_by_panel<3>(rows, b, steps, sums);
-          break;
-        default:
-          few_rows_by_panel<4>(rows, b, steps, sums);
-      }
+      with_fetch([&](auto fetch) {
+        switch (x.rows) {
+          case 1:
+            return few_rows_by_panel<1>(fetch, rows, b, steps, sums);
+          case 2:
+            return few_rows_by_panel<2>(fetch, rows, b, steps, sums);
+          case 3:
+            return few_rows_by_panel<3>(fetch, rows, b, steps, sums);
+          default:
+            return few_rows_by_panel<4>(fetch, rows, b, steps, sums);
+        }
+      });
       const int64_t cols = std::min<int64_t>(32, y.cols - p * 32);
       const float* add = bias ? bias + p * 32 : nullptr;
       if (y.dtype == Dtype::kF32)
