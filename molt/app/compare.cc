@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "molt/app/made_with.h"
+#include "molt/app/outline.h"
 #include "molt/app/workspace.h"
 #include "molt/base/error.h"
 #include "molt/base/file.h"
@@ -195,6 +196,9 @@ CompareResult run_comparison(const std::string& recipe, const std::vector<std::s
   CompareResult result;
   std::string output_dir;
   const std::vector<Variant> variants = read_variants(recipe, overrides, only, output_dir);
+  // A slip in the last one would come after hours spent on the others.
+  for (const Variant& v : variants)
+    if (!v.plain) check_methods(v.recipe, v.name);
   SameMaterial same;
   for (const Variant& v : variants) {
     const std::optional<train::MethodResult> done = run_variant(v, options);

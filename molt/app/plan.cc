@@ -5,7 +5,7 @@
 #include <set>
 
 #include "molt/app/compare.h"
-#include "molt/app/methods.h"
+#include "molt/app/outline.h"
 #include "molt/base/error.h"
 #include "molt/base/format.h"
 #include "molt/train/trainer.h"
@@ -14,71 +14,6 @@ namespace molt::app {
 namespace {
 
 constexpr int64_t kLooked = 2000;  // batches or samples that are counted; the rest is taken to be like them
-
-/// The whole model with its methods, without weights: what can be counted there is exact.
-struct Outline {
-  models::LoadedModel loaded;
-  std::vector<std::unique_ptr<nn::Method>> methods;
-  nn::EditSet edits;
-
-  Outline(const Recipe& recipe, const models::LoadedModel& base) {
-    loaded.family = base.family;
-    loaded.checkpoint = base.checkpoint;
-    loaded.model = std::make_unique<nn::LanguageModel>(base.model->plan(), base.model->precision());
-    const auto seed = static_cast<uint64_t>(recipe.seed);
-    const nn::Precision precision = base.model->precision();
-    methods = make_methods(recipe.methods, seed, precision.activation());
-    for (const auto& method : methods) method->declare(loaded.model->sites(), loaded.model->parameters());
-    // Methods may look at small parameters (SDT ranks A_log).
-    for (nn::Parameter& p : loaded.model->parameters()) {
-      if (!p.product && !p.lookup) p.set(loaded.family->initial(p, loaded.model->plan(), seed), precision, true);
-    }
-    try {
-      attach_methods(methods, *loaded.model);
-    } catch (const InternalError&) {
-      // One that reads matrices when it is attached gets some.
-      for (nn::Parameter& p : loaded.model->parameters()) {
-        if (!p.product && !p.lookup) continue;
-        Tensor any = Tensor::empty(p.shape, precision.lookup());
-        any.fill(0.01);
-        p.set(any, precision, true);
-      }
-      methods = make_methods(recipe.methods, seed, precision.activation());
-      for (const auto& method : methods) method->declare(loaded.model->sites(), loaded.model->parameters());
-      attach_methods(methods, *loaded.model);
-    }
-  }
-
-  std::vector<nn::Method*> list() const {
-    std::vector<nn::Method*> all;
-    for (const auto& method : methods) all.push_back(method.get());
-    return all;
-  }
-
-  void begin(size_t phase) {
-    edits.clear();
-    for (const auto& method : methods) {
-      method->begin_phase(static_cast<int>(phase));
-      method->bind(edits);
-    }
-  }
-
-  /// Numbers of the base itself that train.
-  int64_t base_trainable() const {
-    int64_t count = 0;
-    for (const nn::Parameter& p : loaded.model->parameters()) count += p.trained ? shape_numel(p.shape) : 0;
-    return count;
-  }
-
-  /// Numbers that train in the phase that has begun.
-  int64_t trainable() const {
-    int64_t count = base_trainable();
-    for (const auto& [site, edit] : edits.all()) {
-      for (const nn::Trainable& t : edit->trainables()) count += shape_numel(t.var.node()->shape);
-    }
-    return count;
-  }
-};
 
 /// How many different numbers of rows the first `batches` batches have.
 int64_t count_sizes(const data::BatchStream& stream, int64_t batches) {

@@ -9,6 +9,7 @@
 
 #include "molt/app/made_with.h"
 #include "molt/app/methods.h"
+#include "molt/app/outline.h"
 #include "molt/base/error.h"
 #include "molt/base/file.h"
 #include "molt/base/near.h"
@@ -177,8 +178,7 @@ class Search {
   /// Whether every candidate, and every setting, can be read: a search must not end after hours for a slip.
   void check() const {
     const auto readable = [&](const Choice& choice) {
-      for (const MethodEntry& entry : Recipe::from(recipe_of(choice, output_dir_, true), "search").methods)
-        make_method(entry, 0, Dtype::kF32);
+      check_methods(Recipe::from(recipe_of(choice, output_dir_, true), "search"), describe(choice));
     };
     for (int c = kRecipe; c < static_cast<int>(candidates_.size()); ++c) {
       const int member = std::max(c, 0);
