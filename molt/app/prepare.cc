@@ -59,6 +59,21 @@ data::Data load_data(const Recipe& recipe, const data::Encoder& encoder, const P
   return data;
 }
 
+/// Reads the weights of the base, or draws those of a model from scratch.
+void fill_weights(const Recipe& recipe, models::LoadedModel& base) {
+  if (recipe.scratch_given) {
+    // Drawing trillions of numbers would take hours before memory is full.
+    const int64_t bytes = base.model->parameter_count() * static_cast<int64_t>(sizeof(float));
+    const int64_t there = memory_limit().bytes;
+    if (there > 0 && bytes > there)
+      usage_error("from_scratch: a model of ", format_count(base.model->parameter_count()), " parameters takes ",
+                  format_bytes(bytes), ", more than this machine has; make it smaller");
+    models::initialise_weights(base, static_cast<uint64_t>(recipe.seed));
+  } else {
+    models::load_weights(base);
+  }
+}
+
 }  // namespace
 
 PreparedRun prepare_run(const Recipe& recipe, const PrepareOptions& options) {
@@ -74,10 +89,10 @@ PreparedRun prepare_run(const Recipe& recipe, const PrepareOptions& options) {
   for (const auto& method : methods) method->declare(model.sites(), model.parameters());
   text::Tokenizer tokenizer = open_tokenizer(recipe.tokenizer, recipe.model, model.plan().vocabulary);
   data::Encoder encoder = data::load_encoder(recipe.tokenizer.empty() ? recipe.model : recipe.tokenizer);
-  bool has_weights = false;
+  bool attached = false;
   std::function<void()> meanwhile;
-  if (options.fill_weights && recipe.most_memory() == 0)
-    meanwhile = [&] { fill_weights(recipe, base), has_weights = true; };
+  if (options.attach && recipe.most_memory() == 0)
+    meanwhile = [&] { attach_to_weights(recipe, base, methods), attached = true; };
   data::Data data = load_data(recipe, encoder, options, meanwhile);
   if (!data.train) usage_error("data.train: is missing");
   check_judge(recipe, data, encoder);
@@ -85,22 +100,16 @@ PreparedRun prepare_run(const Recipe& recipe, const PrepareOptions& options) {
       data.train, data::BatchOptions{.batch_size = recipe.training.batch_size,
                                      .tokens_per_batch = recipe.training.tokens_per_batch,
                                      .seed = static_cast<uint64_t>(recipe.seed)});
-  return {std::move(base), std::move(methods), std::move(tokenizer), std::move(encoder),
-          std::move(data), std::move(stream),  has_weights};
+  return {
+      std::move(base), std::move(methods), std::move(tokenizer), std::move(encoder), std::move(data), std::move(stream),
+      attached};
 }
 
-void fill_weights(const Recipe& recipe, models::LoadedModel& base) {
-  if (recipe.scratch_given) {
-    // Drawing trillions of numbers would take hours before memory is full.
-    const int64_t bytes = base.model->parameter_count() * static_cast<int64_t>(sizeof(float));
-    const int64_t there = memory_limit().bytes;
-    if (there > 0 && bytes > there)
-      usage_error("from_scratch: a model of ", format_count(base.model->parameter_count()), " parameters takes ",
-                  format_bytes(bytes), ", more than this machine has; make it smaller");
-    models::initialise_weights(base, static_cast<uint64_t>(recipe.seed));
-  } else {
-    models::load_weights(base);
-  }
+void attach_to_weights(const Recipe& recipe, models::LoadedModel& base,
+                       const std::vector<std::unique_ptr<nn::Method>>& methods) {
+  fill_weights(recipe, base);
+  attach_methods(methods, *base.model);
+  check_product(recipe, methods, *base.model);
 }
 
 void attach_methods(const std::vector<std::unique_ptr<nn::Method>>& methods, const nn::LanguageModel& model) {

@@ -17,29 +17,31 @@ namespace molt::app {
 
 struct PrepareOptions {
   bool outline = false;  ///< a model directory with config.json alone will do
-  /// Weights may be filled while text is tokenised in the background (PreparedRun::has_weights); never where a limit of
-  /// memory is to be checked first.
-  bool fill_weights = false;
+  /// attach_to_weights() may be done while text is tokenised in the background (PreparedRun::attached), which ends the
+  /// other where it throws; never where a limit of memory is to be checked first.
+  bool attach = false;
   bool tty = false;
   int width = 80;
   std::function<void(std::string_view)> sink = {};  ///< progress of tokenising; may be empty
 };
 
 struct PreparedRun {
-  models::LoadedModel base;                          ///< without weights, unless has_weights
-  std::vector<std::unique_ptr<nn::Method>> methods;  ///< declared, not attached
+  models::LoadedModel base;                          ///< without weights, unless attached
+  std::vector<std::unique_ptr<nn::Method>> methods;  ///< declared
   text::Tokenizer tokenizer;
   data::Encoder encoder;
   data::Data data;
   std::unique_ptr<data::BatchStream> stream;  ///< of data.train
-  bool has_weights = false;
+  bool attached = false;
 };
 
 /// Throws UsageError. Sets the number of threads.
 PreparedRun prepare_run(const Recipe& recipe, const PrepareOptions& options);
 
-/// Reads the weights of the base, or draws those of a model from scratch.
-void fill_weights(const Recipe& recipe, models::LoadedModel& base);
+/// Reads the weights of the base, or draws those of a model from scratch, and attaches the run's methods. Throws
+/// UsageError.
+void attach_to_weights(const Recipe& recipe, models::LoadedModel& base,
+                       const std::vector<std::unique_ptr<nn::Method>>& methods);
 
 /// Attaches methods to the model; what the trainer would refuse is refused here. Throws UsageError.
 void attach_methods(const std::vector<std::unique_ptr<nn::Method>>& methods, const nn::LanguageModel& model);

@@ -43,11 +43,13 @@ void check_validation(const std::string& run_dir, const Json& extra, const data:
               "before and after could not be compared; restore them or start a new run");
 }
 
-/// A recipe as the run in its output_dir keeps it: with the directory that the run was begun in.
+/// A recipe as the run in its output_dir keeps it, which may be resumed elsewhere and with more or less memory: what
+/// changes no bit of the result is that which the run was begun with.
 std::string as_begun(OrderedJson resolved) {
   const std::string recipe = resolved.at("output_dir").get<std::string>() + "/recipe.yaml";
   const Json was = read_json_file(recipe);
-  if (was.is_object() && was.contains("output_dir")) resolved["output_dir"] = was["output_dir"];
+  for (const char* key : {"output_dir", "max_memory", "span_memory", "recompute"})
+    if (was.is_object() && was.contains(key)) resolved[key] = was[key];
   return resolved.dump(2) + "\n";
 }
 
@@ -100,7 +102,7 @@ TrainRunResult run_training(const Recipe& recipe, const TrainRunOptions& options
   };
   // Everything that can be wrong is found before the run directory is touched.
   PreparedRun prepared =
-      prepare_run(recipe, {.fill_weights = true, .tty = options.tty, .width = options.width, .sink = options.sink});
+      prepare_run(recipe, {.attach = true, .tty = options.tty, .width = options.width, .sink = options.sink});
   train::TrainConfig training = recipe.training;
   if (recipe.most_memory() > 0) {
     const MemoryFit fit = fit_memory(recipe, prepared, say);
@@ -111,11 +113,9 @@ TrainRunResult run_training(const Recipe& recipe, const TrainRunOptions& options
   nn::LanguageModel& model = *base.model;
   const auto& methods = prepared.methods;
   const data::Data& data = prepared.data;
-  if (!prepared.has_weights) fill_weights(recipe, base);
-  attach_methods(methods, model);
+  if (!prepared.attached) attach_to_weights(recipe, base, methods);
   std::vector<nn::Method*> method_list;
   for (const auto& method : methods) method_list.push_back(method.get());
-  check_product(recipe, methods, model);
   train::check_run(method_list, training, *prepared.stream);
   trim_memory();  // what loading needed is not what training needs
 

@@ -41,6 +41,14 @@ TEST_F(Change, NothingChangedGoesOn) {
             read_file(place / "run/adapter/adapter_model.safetensors"));
 }
 
+TEST_F(Change, MemoryThatChangedGoesOn) {
+  // Who ran out of memory goes on with less.
+  place.works(kTrain + "recompute=true max_memory=1GiB --resume");
+  EXPECT_EQ(read_file(run + "/adapter/adapter_model.safetensors"),
+            read_file(place / "run/adapter/adapter_model.safetensors"));
+  EXPECT_EQ(read_json_file(run + "/recipe.yaml").at("recompute"), false);
+}
+
 TEST_F(Change, DataThatVanished) {
   place.shell("rm data_copy.jsonl");
   refused({"data_copy.jsonl", "No such file"});
