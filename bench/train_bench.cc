@@ -432,7 +432,8 @@ int main_of(const Options& o) {
   if (!o.no_ceilings) out["read_gb_per_second"] = reading_speed() * 1e-9;
   if (!o.no_ceilings && o.method == "decode") {
     double bytes = 0;  // a token reads every weight once
-    for (const nn::Parameter& p : run.model.parameters()) bytes += p.packed ? static_cast<double>(p.packed->bytes()) : 0;
+    for (const nn::Parameter& p : run.model.parameters())
+      bytes += p.packed ? static_cast<double>(p.packed->bytes()) : 0;
     out["weight_mib"] = bytes / (1 << 20);
     out["share_of_reading"] = bytes * 1e-9 / wall[wall.size() / 2] / out["read_gb_per_second"].get<double>();
   }

@@ -143,10 +143,10 @@ void generate(Options& o) {
   }
   if (o.chat) {
     for (data::Example& q : questions) {
-      std::vector<data::Message> turns;
-      if (!o.system.empty()) turns.push_back({"system", o.system});
-      turns.push_back({"user", q.prompt});
-      if (q.layout != data::Layout::kChat) q = app::chat_question(turns, q.where);
+      if (q.layout != data::Layout::kChat) q = app::chat_question({{"user", q.prompt}}, q.where);
+      if (o.system.empty()) continue;
+      if (q.messages[0].role == "system") usage_error(q.where, ": brings a system turn of its own; leave --system out");
+      q.messages.insert(q.messages.begin(), {"system", o.system});
     }
   }
   const bool chats = o.chat || (!questions.empty() && questions[0].layout == data::Layout::kChat);

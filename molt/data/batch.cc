@@ -24,7 +24,7 @@ BatchStream::BatchStream(std::shared_ptr<const Source> source, BatchOptions opti
     for (int64_t i = 0; i < source_->size(); ++i) {
       const int64_t rows = rows_of(i);
       if (rows > options_.tokens_per_batch)
-        usage_error(source_->where(i), ": the example takes ", rows, " tokens, more than tokens_per_batch (",
+        usage_error(source_->where(i), ": takes ", rows, " tokens, more than tokens_per_batch (",
                     options_.tokens_per_batch, "); raise it, or ", source_->shorten());
     }
   }

@@ -43,6 +43,12 @@ std::string common_role(const std::string& role, const std::string& where) {
   return role == "human" ? "user" : role == "gpt" ? "assistant" : role;
 }
 
+/// Templates here have no place for calls of functions: a chat would train as if there were none.
+void refuse_calls(const Json& calls, const char* key, const std::string& where) {
+  if (!calls.empty())
+    usage_error(where, ": has ", key, ", which chats cannot train on here; write them out as text, or leave it away");
+}
+
 std::vector<Message> read_messages(const Json& list, const std::string& where) {
   if (!list.is_array() || list.empty())
     usage_error(where, ": expected a list of messages {role, content}, found ",
@@ -56,6 +62,8 @@ std::vector<Message> read_messages(const Json& list, const std::string& where) {
     if (!item.is_object() || !item.contains(role) || !item[role].is_string() || !item.contains(content))
       usage_error(place, ": expected an object with role and content, found ",
                   item.dump(-1, ' ', false, Json::error_handler_t::replace).substr(0, 60));
+    for (const char* calls : {"tool_calls", "function_call"})
+      if (item.contains(calls)) refuse_calls(item[calls], calls, place);
     messages.push_back({common_role(item[role].get<std::string>(), place), message_text(item[content], place)});
   }
   return messages;
@@ -90,6 +98,8 @@ class ExampleMaker {
  private:
   void set_chat(const std::string& field) {
     layout_ = Layout::kChat, field_ = field;
+    if (!config_.append_eos)
+      usage_error("data.append_eos: is not of chats, whose turns end as their template says; leave it out");
     has_no("prefix", config_.prefix.empty());
     check_no_prompt();
   }
@@ -130,6 +140,7 @@ class ExampleMaker {
     if (e.layout == Layout::kChat) {
       const Json* list = record.find(field_);
       if (!list) usage_error(e.where, ": expected a field \"", field_, "\", found ", record.names());
+      if (const Json* tools = record.find("tools")) refuse_calls(*tools, "tools", e.where);
       e.messages = read_messages(*list, e.where);
     } else if (e.layout == Layout::kText) {
       e.completion = record.text(field_);

@@ -61,21 +61,22 @@ Data load_text(const DataConfig& config, const Encoder& encoder, const LoadOptio
     if (!cache.ready() && meanwhile) std::exchange(meanwhile, nullptr)();
     return cache.wait();
   };
-  auto windows = [&](const std::shared_ptr<const TokenFile>& file, int64_t begin, int64_t end) {
+  auto windows = [&](const std::string& text, const std::shared_ptr<const TokenFile>& file, int64_t begin,
+                     int64_t end) {
     return std::make_shared<WindowSet>(
-        file, WindowSet::Options{begin, end, config.segment_length, config.reset_at_documents, encoder.eos});
+        file, WindowSet::Options{begin, end, config.segment_length, config.reset_at_documents, encoder.eos, text});
   };
   auto whole = [&](const std::vector<std::string>& paths) -> std::shared_ptr<const Source> {
     if (paths.empty()) return nullptr;
     const auto file = tokens(paths);
-    return windows(file, 0, file->size());
+    return windows(paths[0], file, 0, file->size());
   };
   Data data;
   if (config.validation_split > 0 && !config.train.empty()) {
     const auto file = tokens(config.train);
     const int64_t at = split_point(*file, config.validation_split, encoder.eos);
-    data.train = windows(file, 0, at);
-    data.validation = windows(file, at, file->size());
+    data.train = windows(config.train[0], file, 0, at);
+    data.validation = windows(config.train[0], file, at, file->size());
   } else {
     data.train = whole(config.train);
     data.validation = whole(config.validation);

@@ -45,7 +45,9 @@ void WindowSet::append(int64_t i, int64_t reserve, Batch& batch) const {
   batch.close(i);
 }
 
-std::string WindowSet::where(int64_t i) const { return str(tokens_->path(), ": window ", i); }
+std::string WindowSet::where(int64_t i) const {
+  return str(options_.text.empty() ? tokens_->path() : options_.text, ": window ", i);
+}
 
 uint64_t WindowSet::fingerprint() const {
   uint64_t h = tokens_->info().key;
