@@ -32,6 +32,9 @@ class Block {
   std::shared_ptr<const void> owner_;  // set for wrapped blocks only
 };
 
+/// What a block of so many bytes takes of the pool.
+size_t block_size(size_t bytes);
+
 struct MemoryUse {
   size_t live = 0;      ///< bytes in blocks somebody holds
   size_t peak = 0;      ///< the most that was ever live since reset_peak_memory()

@@ -60,6 +60,7 @@ struct LowRankTerm {
   Var A, B;  ///< (R, in), (O, R)
   double scale = 1;
   int64_t begin = 0;
+  bool own_input = false;  ///< x is Edit::low_rank_input(): a product cannot take the term along
 };
 
 /// One change at one site. Hooks are called in attach order; an edit overrides what it needs.
@@ -73,6 +74,8 @@ class Edit {
   /// Linear: where add_to_output() adds just such a term for this run, and the edit does nothing else there, the term;
   /// a product may then take it along. An undefined A says no.
   virtual LowRankTerm low_rank_term(const EditContext&) const { return {}; }
+  /// What that term multiplies: x, or what dropout leaves of it.
+  virtual Var low_rank_input(const EditContext&, const Var& x) const { return x; }
   /// Embedding: y (T, D) plus something that depends on the ids; may write into y's memory.
   virtual Var add_to_rows(const EditContext&, const std::vector<int32_t>& /*ids*/, const Var& y) const { return y; }
   /// Linear, Conv, Embedding, Tap: y (T, out) after every addition; does not write into y's memory.

@@ -116,20 +116,27 @@ Linear::Linear(const Scope& scope, const std::string& name, Parameter& shared) :
   site_ = &scope.site(name, SiteKind::kLinear, shared.shape, {}, weight_);
 }
 
+namespace {
+bool can_take_along(const LowRankTerm& term, const PackedMatrix& packed) {
+  return term.A.defined() && !term.own_input && ops::can_fuse_low_rank(packed, term.A.value(), term.B.value());
+}
+}  // namespace
+
 Var Linear::with_low_rank(const EditContext& e, const std::vector<std::shared_ptr<Edit>>& edits,
                           const Product& p) const {
   constexpr int64_t kFew = 32;  // rows of decoding, which do not pay for packing A and B
   if (edits.size() != 1 || weight_->trained || !weight_->packed) return {};
   if (!e.run.training && p.x.value().rows() < kFew) return {};
   const LowRankTerm term = edits[0]->low_rank_term(e);
-  if (!term.A.defined() || !ops::can_fuse_low_rank(*weight_->packed, term.A.value(), term.B.value())) return {};
+  if (!can_take_along(term, *weight_->packed)) return {};
   return ops::linear_low_rank(p.x, weight_->packed, p.bias, term.A, term.B, term.scale, term.begin, p.out, p.known);
 }
 
-bool Linear::worth_keeping(const EditContext& e, const std::vector<std::shared_ptr<Edit>>& edits) const {
+Linear::Keeping Linear::keeping(const EditContext& e, const std::vector<std::shared_ptr<Edit>>& edits) const {
   constexpr int64_t kMostOutputs = 8;  // for each input: dt_proj's would be long rows of short sums
-  if (weight_->shape[0] > kMostOutputs * weight_->shape[1] || edits.size() > 1) return false;
-  return edits.empty() || edits[0]->low_rank_term(e).A.defined();
+  if ((!e.run.keeps && !e.run.known) || weight_->shape[0] > kMostOutputs * weight_->shape[1]) return Keeping::kNothing;
+  if (edits.empty()) return Keeping::kResult;
+  return edits.size() == 1 && edits[0]->low_rank_term(e).A.defined() ? Keeping::kResult : Keeping::kProduct;
 }
 
 bool Linear::takes_narrow(const Context& c) const {
@@ -140,7 +147,7 @@ bool Linear::takes_narrow(const Context& c) const {
   if (edits.empty()) return true;
   if (edits.size() > 1) return false;
   const LowRankTerm term = edits[0]->low_rank_term({c, *site_});
-  return term.A.defined() && ops::can_fuse_low_rank(*packed, term.A.value(), term.B.value());
+  return can_take_along(term, *packed);
 }
 
 const PackedMatrix* Linear::plain(const Context& c) const {
@@ -153,20 +160,24 @@ Var Linear::operator()(const Context& c, const Var& x, bool narrow) const {
   Var in = x;
   for (const auto& edit : edits) in = edit->change_input(e, in);
   const Var bias = edited_bias(c, site_, bias_);
-  const Product p{in, bias, narrow ? Dtype::kBf16 : Dtype::kF32, c.known ? c.known->take(site_->id) : Tensor()};
+  const Keeping keeping = this->keeping(e, edits);
+  const bool whole = keeping == Keeping::kResult;
+  const Product p{in, bias, narrow ? Dtype::kBf16 : Dtype::kF32, c.known ? c.known->take(site_->id, whole) : Tensor()};
   Var y = with_low_rank(e, edits, p);
   if (!y.defined()) {
     y = ops::linear(in, weight_->packed, weight_->trained ? weight_->var : Var(), bias, p.out, p.known);
+    // Edits may write into its memory.
+    if (c.keeps && keeping == Keeping::kProduct) c.keeps->keep(site_->id, y.value().clone());
     for (const auto& edit : edits) {
-      if (p.known.defined()) {
-        const LowRankTerm term = edit->low_rank_term(e);  // worth_keeping(): it does nothing else
-        y = ops::low_rank(y, in, term.A, term.B, term.scale, term.begin, true);
+      if (p.known.defined() && whole) {
+        const LowRankTerm term = edit->low_rank_term(e);
+        y = ops::low_rank(y, edit->low_rank_input(e, in), term.A, term.B, term.scale, term.begin, true);
       } else {
         y = edit->add_to_output(e, in, y);
       }
     }
   }
-  if (c.keeps && worth_keeping(e, edits)) c.keeps->keep(site_->id, y.value());
+  if (c.keeps && whole) c.keeps->keep(site_->id, y.value());
   for (const auto& edit : edits) y = edit->change_output(e, y);
   return y;
 }

@@ -66,9 +66,10 @@ class Linear {
   };
   /// The product and the only edit in one pass; undefined where they are two.
   Var with_low_rank(const EditContext& e, const std::vector<std::shared_ptr<Edit>>& edits, const Product& p) const;
-  /// Whether a second run can do with the result: nobody but a single low-rank addition has written into it, and it
-  /// costs more to compute than to keep.
-  bool worth_keeping(const EditContext& e, const std::vector<std::shared_ptr<Edit>>& edits) const;
+  /// What a second run can do with: nothing, where the result costs less to compute than to keep; the result with all
+  /// that is added to it, where that is a low-rank term at most; else the product alone.
+  enum class Keeping { kNothing, kProduct, kResult };
+  Keeping keeping(const EditContext& e, const std::vector<std::shared_ptr<Edit>>& edits) const;
   Parameter* weight_ = nullptr;
   Parameter* bias_ = nullptr;
   const Site* site_ = nullptr;

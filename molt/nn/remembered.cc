@@ -2,24 +2,28 @@
 
 #include <utility>
 
+#include "molt/device/memory.h"
+
 namespace molt::nn {
 
 void Remembered::keep(int site, const Tensor& y) { results_[site] = y; }
 
-Tensor Remembered::take(int site) {
+Tensor Remembered::take(int site, bool final) {
+  last_ = {};
   const auto found = results_.find(site);
   if (found == results_.end()) return {};
-  last_ = std::move(found->second);
+  const Tensor y = std::move(found->second);
   results_.erase(found);
-  return last_;
+  if (final) last_ = y;
+  return y;
 }
 
 Tensor Remembered::take_stream() { return std::exchange(stream_, {}); }
 
 int64_t Remembered::bytes() const {
-  int64_t sum = stream_.defined() ? static_cast<int64_t>(stream_.bytes()) : 0;
-  for (const auto& [site, y] : results_) sum += static_cast<int64_t>(y.bytes());
-  return sum;
+  size_t sum = stream_.defined() ? block_size(stream_.bytes()) : 0;
+  for (const auto& [site, y] : results_) sum += block_size(y.bytes());
+  return static_cast<int64_t>(sum);
 }
 
 }  // namespace molt::nn

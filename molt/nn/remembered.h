@@ -22,16 +22,17 @@ class Remembered {
   /// The first run: y (T, O) of the linear at a site, the memory itself. Who writes into it afterwards, as edits and
   /// the residual stream do, changes what is remembered.
   void keep(int site, const Tensor& y);
-  /// The second run: the result, with all that was written into it; undefined where there is none.
-  Tensor take(int site);
-  /// Whether `y` is the memory that was taken last: what is to be written into it is there already.
+  /// The second run: the result, with all that was written into it; undefined where there is none. `final`: what the
+  /// first run wrote into it later need not be written again.
+  Tensor take(int site, bool final);
+  /// Whether `y` is the memory that was taken last, and final.
   bool is_final(const Tensor& y) const { return last_.defined() && last_.raw() == y.raw(); }
 
   /// The same for h (T, D) that goes into layer lowest().
   void keep_stream(const Tensor& h) { stream_ = h; }
   Tensor take_stream();
 
-  /// Of what waits for the second run.
+  /// Of the pool, for what waits for the second run.
   int64_t bytes() const;
 
  private:

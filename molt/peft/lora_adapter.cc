@@ -144,7 +144,7 @@ void LoraAdapter::draw(Tensor a, Tensor b) const {
   (embedding() ? a : b).fill(0);
 }
 
-Var LoraAdapter::dropped(const nn::EditContext& e, const Var& x) const {
+Var LoraAdapter::low_rank_input(const nn::EditContext& e, const Var& x) const {
   if (!e.run.training || options_.dropout == 0) return x;
   const uint64_t key = mix_keys(mix_keys(e.run.seed, e.run.step), hash_name(label()));
   return ops::dropout(x, options_.dropout, key, e.run.first_row);
@@ -165,9 +165,9 @@ bool LoraAdapter::B_rests(const nn::EditContext& e) const {
 Var LoraAdapter::add_to_output(const nn::EditContext& e, const Var& x, const Var& y) const {
   const double s = options_.scale;
   const Var A = used_A(e), B = used_B(e);
-  if (!origin_subtracts()) return ops::low_rank(y, dropped(e, x), A, B, s, target_.begin());
+  if (!origin_subtracts()) return ops::low_rank(y, low_rank_input(e, x), A, B, s, target_.begin());
   if (e.run.training && options_.dropout > 0) {
-    const Var with = ops::low_rank(y, dropped(e, x), A, B, s, target_.begin());
+    const Var with = ops::low_rank(y, low_rank_input(e, x), A, B, s, target_.begin());
     return ops::low_rank(with, x, Var(A0_), Var(B0_), -s, target_.begin());
   }
   const Var moved = ops::low_rank(y, x, A, ops::add_param(B, Var(minus_B0_)), s, target_.begin());
@@ -175,8 +175,8 @@ Var LoraAdapter::add_to_output(const nn::EditContext& e, const Var& x, const Var
 }
 
 nn::LowRankTerm LoraAdapter::low_rank_term(const nn::EditContext& e) const {
-  if (origin_subtracts() || (e.run.training && options_.dropout > 0)) return {};
-  return {used_A(e), used_B(e), options_.scale, target_.begin()};
+  if (origin_subtracts()) return {};
+  return {used_A(e), used_B(e), options_.scale, target_.begin(), e.run.training && options_.dropout > 0};
 }
 
 std::vector<nn::LowRankTerm> LoraAdapter::folded() const {

@@ -35,6 +35,7 @@ class LoraAdapter final : public nn::Edit, public Foldable {
   Var add_to_rows(const nn::EditContext& e, const std::vector<int32_t>& ids, const Var& y) const override;
   Var change_param(const nn::EditContext& e, const Var& p) const override;
   nn::LowRankTerm low_rank_term(const nn::EditContext& e) const override;
+  Var low_rank_input(const nn::EditContext& e, const Var& x) const override;
   void merge(const nn::Site&, const Tensor& weight) const override;
   /// With an origin two: the pair, and what is taken away.
   std::vector<nn::LowRankTerm> folded() const override;
@@ -66,7 +67,6 @@ class LoraAdapter final : public nn::Edit, public Foldable {
   void draw(Tensor a, Tensor b) const;
   /// LoftQ's pair, into A0 and B0.
   void start_from_loss();
-  Var dropped(const nn::EditContext& e, const Var& x) const;
   /// Whether A, or B, is a constant in this pass: its round has not come. It gets no gradient then, so the optimizer
   /// leaves its value and moments as they are. The factor that starts at zero goes first, for the other has no gradient
   /// before it moved.

@@ -68,7 +68,7 @@ TEST(SpanProducts, ChangeNoBitUnderAnyMethod) {
       }
     }
   }
-  EXPECT_GT(used, 100);
+  EXPECT_GT(used, 500);  // all but those on the embedding and the head alone
 }
 
 // Where kernels take the low-rank addition along with the product, they have a second way to go too.
@@ -126,7 +126,7 @@ TEST(SpanProducts, AreWhatTheSecondRunTakes) {
   tuned.model().hidden(first, batch.ids);
   for (const nn::Site& site : tuned.model().sites().all()) {
     if (site.path.find("mixer.out_proj") == std::string::npos) continue;
-    const Tensor changed = products.take(site.id);
+    const Tensor changed = products.take(site.id, true);
     ASSERT_TRUE(changed.defined());
     shake(changed);
     products.keep(site.id, changed);

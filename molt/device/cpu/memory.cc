@@ -72,14 +72,6 @@ struct Chunk {
   Chunk& operator=(const Chunk&) = delete;
 };
 
-/// Rounds up so that at most a fifth is wasted and sizes repeat often enough to be reused.
-size_t size_class(size_t bytes) {
-  bytes = std::max<size_t>(bytes, 256);
-  size_t step = 64;
-  while (step * 8 < bytes) step *= 2;
-  return (bytes + step - 1) / step * step;
-}
-
 struct Pool {
   std::mutex mutex;
   std::map<size_t, std::vector<void*>> free;
@@ -172,12 +164,20 @@ Pool& pool() {
 
 }  // namespace
 
+// At most a fifth is wasted, and sizes repeat often enough to be reused.
+size_t block_size(size_t bytes) {
+  bytes = std::max<size_t>(bytes, 256);
+  size_t step = 64;
+  while (step * 8 < bytes) step *= 2;
+  return (bytes + step - 1) / step * step;
+}
+
 std::shared_ptr<Block> Block::allocate(Device device, size_t bytes) {
   MOLT_CHECK(device == Device::kCpu, "memory: no allocator for ", device_name(device), " in this build");
   auto block = std::shared_ptr<Block>(new Block);
   block->bytes_ = bytes;
   block->device_ = device;
-  size_t capacity = size_class(bytes);
+  size_t capacity = block_size(bytes);
   block->data_ = pool().take(capacity);
   block->capacity_ = capacity;
   return block;
@@ -200,7 +200,7 @@ std::shared_ptr<Block> Block::wrap(const void* data, size_t bytes, std::shared_p
 }
 
 Block::~Block() {
-  if (capacity_ > 0) pool().put(data_, capacity_, size_class(bytes_));
+  if (capacity_ > 0) pool().put(data_, capacity_, block_size(bytes_));
 }
 
 FittingBlocks::FittingBlocks() {
