@@ -308,6 +308,7 @@ OrderedJson plan_json(const RunPlan& plan) {
   json["recompute"] = plan.recompute;
   json["spans_run_once"] = plan.kept.whole;
   json["spans_with_known_products"] = plan.kept.products;
+  json["spans_keep_bytes"] = plan.kept_bytes;
   json["peak_memory_bytes"] = plan.memory().total();
   json["memory"] = memory_json(plan.memory(false));
   json["memory_with_recompute"] = memory_json(plan.memory(true));
