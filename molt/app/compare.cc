@@ -127,7 +127,8 @@ bool is_done(const Variant& v) {
   const std::string path = v.directory + "/result.json";
   if (!fs::exists(path)) return false;
   const Json result = read_json_file(path);
-  if (!result.is_object() || result.value("recipe", Json()) != v.recipe.resolved().dump())
+  const Json made_by = result.is_object() ? result.value("recipe", Json()) : Json();
+  if (!made_by.is_string() || !same_result(made_by.get<std::string>(), v.recipe.resolved().dump()))
     usage_error(v.directory, ": holds the result of another recipe; remove it or choose another output_dir");
   return true;
 }
@@ -169,6 +170,13 @@ train::MethodResult read_result(const Variant& v) {
   }
 }
 
+/// Whether a variant begins with what another one makes: its model, or an adapter.
+bool goes_on_from_others(const Variant& v, const std::string& output_dir) {
+  OrderedJson recipe = v.recipe.resolved();
+  recipe.erase("output_dir");
+  return recipe.dump().find("\"" + output_dir + "/") != std::string::npos;
+}
+
 }  // namespace
 
 std::optional<train::MethodResult> run_variant(const Variant& v, const TrainRunOptions& options) {
@@ -198,7 +206,7 @@ CompareResult run_comparison(const std::string& recipe, const std::vector<std::s
   const std::vector<Variant> variants = read_variants(recipe, overrides, only, output_dir);
   // A slip in the last one would come after hours spent on the others.
   for (const Variant& v : variants)
-    if (!v.plain) check_methods(v.recipe, v.name);
+    if (!v.plain && !is_done(v) && !goes_on_from_others(v, output_dir)) check_methods(v.recipe, v.name);
   SameMaterial same;
   for (const Variant& v : variants) {
     const std::optional<train::MethodResult> done = run_variant(v, options);

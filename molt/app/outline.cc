@@ -4,6 +4,7 @@
 #include "molt/app/methods.h"
 #include "molt/app/prepare.h"
 #include "molt/base/error.h"
+#include "molt/train/trainer.h"
 
 namespace molt::app {
 namespace {
@@ -79,12 +80,16 @@ int64_t Outline::trainable() const {
 
 void check_methods(const Recipe& recipe, const std::string& name) {
   if (recipe.scratch_given) return;  // full alone trains such a model
+  use_threads(recipe.threads);
   try {
     const models::LoadedModel base = models::open_outline(recipe.model, recipe.precision());
     check_earlier_adapters(recipe.methods, base);
     std::vector<std::unique_ptr<nn::Method>> methods;
     const models::LoadedModel loaded = outline_of(recipe, base, methods);
     attach_methods(methods, *loaded.model);
+    std::vector<nn::Method*> list;
+    for (const auto& method : methods) list.push_back(method.get());
+    train::check_trainables(list, recipe.training);
   } catch (const InternalError&) {
     // It found its sites, and reads matrices there.
   } catch (const UsageError& e) {

@@ -110,6 +110,12 @@ struct Recipe {
 /// Throws UsageError where a recipe is one of several runs (compare, search) and says which verb it is for.
 void refuse_several_runs(const YamlNode& root);
 
+/// Keys that change the time and the memory that a run takes, and no bit of its result.
+inline constexpr const char* kMemoryKeys[] = {"max_memory", "span_memory", "recompute"};
+
+/// Whether two resolved recipes, as JSON, differ in those alone.
+bool same_result(const std::string& one, const std::string& other);
+
 /// The methods of a `method:` node: a name, a map from name to options, or a list of either.
 std::vector<MethodEntry> read_methods(const YamlNode& node);
 

@@ -177,14 +177,15 @@ class Search {
 
   /// Whether every candidate, and every setting, can be read: a search must not end after hours for a slip.
   void check() const {
-    const auto readable = [&](const Choice& choice) {
-      check_methods(Recipe::from(recipe_of(choice, output_dir_, true), "search"), describe(choice));
-    };
     for (int c = kRecipe; c < static_cast<int>(candidates_.size()); ++c) {
       const int member = std::max(c, 0);
-      readable({{member}, {}});
+      const auto check = [&](const Choice& choice) {
+        const Recipe recipe = Recipe::from(recipe_of(choice, output_dir_, true), "search");
+        if (c != kRecipe) check_methods(recipe, describe(choice));
+      };
+      check({{member}, {}});
       for (const Knob& knob : knobs_of(c)) {
-        for (const std::string& value : knob.values) readable({{member}, {{{c, knob.key}, value}}});
+        for (const std::string& value : knob.values) check({{member}, {{{c, knob.key}, value}}});
       }
     }
   }
@@ -248,7 +249,7 @@ class Search {
   /// Whether a trial's directory is there from another search.
   static bool holds_another(const Variant& v) {
     const std::string recipe = v.directory + "/recipe.yaml";
-    return fs::exists(recipe) && read_file(recipe) != v.recipe.resolved().dump(2) + "\n";
+    return fs::exists(recipe) && !same_result(read_file(recipe), v.recipe.resolved().dump());
   }
 
   std::optional<double> score_of(const train::MethodResult& m) const {

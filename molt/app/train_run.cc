@@ -48,9 +48,23 @@ void check_validation(const std::string& run_dir, const Json& extra, const data:
 std::string as_begun(OrderedJson resolved) {
   const std::string recipe = resolved.at("output_dir").get<std::string>() + "/recipe.yaml";
   const Json was = read_json_file(recipe);
-  for (const char* key : {"output_dir", "max_memory", "span_memory", "recompute"})
-    if (was.is_object() && was.contains(key)) resolved[key] = was[key];
+  if (!was.is_object()) return resolved.dump(2) + "\n";
+  if (was.contains("output_dir")) resolved["output_dir"] = was["output_dir"];
+  for (const char* key : kMemoryKeys)
+    if (was.contains(key)) resolved[key] = was[key];
   return resolved.dump(2) + "\n";
+}
+
+/// The command that resumes a run, with the memory it had last.
+std::string resuming(const std::string& run_dir, const Recipe& recipe, const std::string& begun) {
+  std::string command = "molt train " + run_dir;
+  const OrderedJson was = OrderedJson::parse(begun), is = recipe.resolved();
+  for (const char* key : kMemoryKeys) {
+    if (is.at(key) == was.at(key)) continue;
+    const OrderedJson& value = is.at(key);
+    command += str(" ", key, "=", value.is_string() ? value.get<std::string>() : value.dump());
+  }
+  return command + " --resume";
 }
 
 /// Throws UsageError naming the keys in which a run's recipe differs from the one it is to go on with.
@@ -201,7 +215,7 @@ TrainRunResult run_training(const Recipe& recipe, const TrainRunOptions& options
   progress.finish();
   result.finished = trained.finished;
   if (!trained.finished) {
-    const std::string command = str("go on with: molt train ", run_dir, " --resume");
+    const std::string command = "go on with: " + resuming(run_dir, recipe, resolved);
     say(str("stopped after step ", trained.steps, "; ", options.go_on.empty() ? command : options.go_on));
     return result;
   }

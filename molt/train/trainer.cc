@@ -79,6 +79,10 @@ void check_steps(const std::vector<nn::Method*>& methods, const TrainConfig& con
 
 void check_run(const std::vector<nn::Method*>& methods, const TrainConfig& config, const data::BatchStream& stream) {
   check_steps(methods, config, stream);
+  check_trainables(methods, config);
+}
+
+void check_trainables(const std::vector<nn::Method*>& methods, const TrainConfig& config) {
   nn::EditSet edits;
   bind_all(methods, config, edits);
 }

@@ -50,8 +50,10 @@ int64_t steps_of(const nn::Phase& phase, const TrainConfig& config, const data::
 /// Throws UsageError where a schedule, or what a method plans, does not fit into the steps of a phase.
 void check_steps(const std::vector<nn::Method*>& methods, const TrainConfig& config, const data::BatchStream& stream);
 
-/// Throws UsageError for what run() would refuse: what check_steps() does, two methods that train the same tensor,
-/// rates that make no sense. Methods are attached.
+/// Throws UsageError for two methods that train the same tensor, or rates that make no sense. Methods are attached.
+void check_trainables(const std::vector<nn::Method*>& methods, const TrainConfig& config);
+
+/// Throws UsageError for what run() would refuse: what check_steps() and check_trainables() do.
 void check_run(const std::vector<nn::Method*>& methods, const TrainConfig& config, const data::BatchStream& stream);
 
 class Trainer {

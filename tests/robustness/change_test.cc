@@ -47,6 +47,7 @@ TEST_F(Change, MemoryThatChangedGoesOn) {
   EXPECT_EQ(read_file(run + "/adapter/adapter_model.safetensors"),
             read_file(place / "run/adapter/adapter_model.safetensors"));
   EXPECT_EQ(read_json_file(run + "/recipe.yaml").at("recompute"), false);
+  place.works(kTrain + "--resume");  // as it was begun
 }
 
 TEST_F(Change, DataThatVanished) {
@@ -113,6 +114,18 @@ TEST_F(Change, DataThatChangedBetweenVariants) {
   place.shell("rm -r half2/plain half2/one");
   place.works(compare);
   place.shell("rm compare.yaml");
+}
+
+TEST_F(Change, AVariantMayGoOnFromAnother) {
+  // Its base is not there when the comparison begins. Done, neither bases nor as much memory are asked for again.
+  place.write("compare.yaml", read_file(place / "good_copy.yaml") +
+                                  "compare:\n  - {name: one, method: full}\n"
+                                  "  - {name: two, model: @/half2/one/model, method: {lora: {r: 2}}}\n");
+  const std::string compare = "compare @/compare.yaml output_dir=@/half2 ";
+  place.works(compare);
+  place.shell("mv base_copy away");
+  place.works(compare + "max_memory=2GiB");
+  place.shell("mv away base_copy && rm compare.yaml");
 }
 
 TEST_F(Change, BaseThatVanished) {
