@@ -133,6 +133,7 @@ void generate(Options& o) {
   if (!o.prompt_given && o.prompts.empty() && !o.chat)
     usage_error("generate: nothing to go on from; give --prompt TEXT, --prompts FILE or --chat");
   if (!o.system.empty() && !o.chat) usage_error("--system: belongs to a chat; add --chat");
+  app::plain_question(o.system, "--system");  // its text is checked there
   o.go_on.generate.validate();
   for (std::string& stop : o.go_on.stop) stop = unescape(stop);
   std::vector<data::Example> questions;

@@ -43,10 +43,11 @@ std::string common_role(const std::string& role, const std::string& where) {
   return role == "human" ? "user" : role == "gpt" ? "assistant" : role;
 }
 
-/// Templates here have no place for calls of functions: a chat would train as if there were none.
+/// Templates here have no place for calls of functions: a chat would be read as if there were none.
 void refuse_calls(const Json& calls, const char* key, const std::string& where) {
-  if (!calls.empty())
-    usage_error(where, ": has ", key, ", which chats cannot train on here; write them out as text, or leave it away");
+  const bool none = calls.empty() || calls == "" || calls == "[]" || calls == "null";
+  if (!none)
+    usage_error(where, ": has ", key, ", for which chats have no place here; write them out as text, or leave it away");
 }
 
 std::vector<Message> read_messages(const Json& list, const std::string& where) {
@@ -57,13 +58,13 @@ std::vector<Message> read_messages(const Json& list, const std::string& where) {
   for (size_t i = 0; i < list.size(); ++i) {
     const std::string place = str(where, ": message ", i + 1);
     const Json& item = list[i];
+    for (const char* calls : {"tool_calls", "function_call"})
+      if (item.is_object() && item.contains(calls)) refuse_calls(item[calls], calls, place);
     const bool share = item.is_object() && item.contains("from") && item.contains("value");
     const char *role = share ? "from" : "role", *content = share ? "value" : "content";
     if (!item.is_object() || !item.contains(role) || !item[role].is_string() || !item.contains(content))
       usage_error(place, ": expected an object with role and content, found ",
                   item.dump(-1, ' ', false, Json::error_handler_t::replace).substr(0, 60));
-    for (const char* calls : {"tool_calls", "function_call"})
-      if (item.contains(calls)) refuse_calls(item[calls], calls, place);
     messages.push_back({common_role(item[role].get<std::string>(), place), message_text(item[content], place)});
   }
   return messages;

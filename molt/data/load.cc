@@ -50,6 +50,11 @@ void check_text_keys(const DataConfig& c) {
     if (given) usage_error("data.", key, ": is of examples, and plain text has none; leave it out");
 }
 
+/// Files whose tokens follow each other.
+std::string name_of(const std::vector<std::string>& paths) {
+  return paths.size() == 1 ? paths[0] : str(paths[0], " and ", paths.size() - 1, " more");
+}
+
 Data load_text(const DataConfig& config, const Encoder& encoder, const LoadOptions& options) {
   check_text_keys(config);
   // A slip in a later file's name would come after minutes spent on an earlier file.
@@ -69,14 +74,14 @@ Data load_text(const DataConfig& config, const Encoder& encoder, const LoadOptio
   auto whole = [&](const std::vector<std::string>& paths) -> std::shared_ptr<const Source> {
     if (paths.empty()) return nullptr;
     const auto file = tokens(paths);
-    return windows(paths[0], file, 0, file->size());
+    return windows(name_of(paths), file, 0, file->size());
   };
   Data data;
   if (config.validation_split > 0 && !config.train.empty()) {
     const auto file = tokens(config.train);
     const int64_t at = split_point(*file, config.validation_split, encoder.eos);
-    data.train = windows(config.train[0], file, 0, at);
-    data.validation = windows(config.train[0], file, at, file->size());
+    data.train = windows(name_of(config.train), file, 0, at);
+    data.validation = windows(name_of(config.train), file, at, file->size());
   } else {
     data.train = whole(config.train);
     data.validation = whole(config.validation);

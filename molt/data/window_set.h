@@ -18,7 +18,7 @@ class WindowSet final : public Source {
     int64_t segment_length = 512;    ///< L
     bool reset_at_documents = true;  ///< a window is cut into segments before each eos, which thus starts its document
     int32_t eos = -1;
-    std::string text = {};  ///< the file that the tokens are of, for messages
+    std::string text = {};  ///< what the tokens are of, for messages
   };
   /// Throws UsageError when the range has fewer than 2 tokens.
   WindowSet(std::shared_ptr<const TokenFile> tokens, Options options);

@@ -78,7 +78,8 @@ class Edit {
   virtual Var low_rank_input(const EditContext&, const Var& x) const { return x; }
   /// Embedding: y (T, D) plus something that depends on the ids; may write into y's memory.
   virtual Var add_to_rows(const EditContext&, const std::vector<int32_t>& /*ids*/, const Var& y) const { return y; }
-  /// Linear, Conv, Embedding, Tap: y (T, out) after every addition; does not write into y's memory.
+  /// Linear, Conv, Embedding, Tap: y (T, out) after every addition; may write into its memory, but at a Tap of what a
+  /// Linear gave (z, dt, B, C), which may be kept for a second run.
   virtual Var change_output(const EditContext&, const Var& y) const { return y; }
   /// Tap: whether change_output() also takes y and Activations::z in bf16 beside the f32 rest, as a block may keep
   /// them.

@@ -167,7 +167,7 @@ Var Linear::operator()(const Context& c, const Var& x, bool narrow) const {
   if (!y.defined()) {
     y = ops::linear(in, weight_->packed, weight_->trained ? weight_->var : Var(), bias, p.out, p.known);
     // Edits may write into its memory.
-    if (c.keeps && keeping == Keeping::kProduct) c.keeps->keep(site_->id, y.value().clone());
+    if (c.keeps && keeping == Keeping::kProduct) c.keeps->keep_copy(site_->id, y.value());
     for (const auto& edit : edits) {
       if (p.known.defined() && whole) {
         const LowRankTerm term = edit->low_rank_term(e);

@@ -8,6 +8,11 @@ namespace molt::nn {
 
 void Remembered::keep(int site, const Tensor& y) { results_[site] = y; }
 
+void Remembered::keep_copy(int site, const Tensor& y) {
+  keep(site, y.clone());
+  copied_ += static_cast<int64_t>(block_size(y.bytes()));
+}
+
 Tensor Remembered::take(int site, bool final) {
   last_ = {};
   const auto found = results_.find(site);

@@ -22,6 +22,8 @@ class Remembered {
   /// The first run: y (T, O) of the linear at a site, the memory itself. Who writes into it afterwards, as edits and
   /// the residual stream do, changes what is remembered.
   void keep(int site, const Tensor& y);
+  /// The same for memory of its own, into which nobody writes.
+  void keep_copy(int site, const Tensor& y);
   /// The second run: the result, with all that was written into it; undefined where there is none. `final`: what the
   /// first run wrote into it later need not be written again.
   Tensor take(int site, bool final);
@@ -32,11 +34,13 @@ class Remembered {
   void keep_stream(const Tensor& h) { stream_ = h; }
   Tensor take_stream();
 
-  /// Of the pool, for what waits for the second run.
+  /// Of the pool, for what waits for the second run, and of these what nobody else holds.
   int64_t bytes() const;
+  int64_t copied_bytes() const { return copied_; }
 
  private:
   int lowest_;
+  int64_t copied_ = 0;
   std::unordered_map<int, Tensor> results_;
   Tensor last_, stream_;
 };

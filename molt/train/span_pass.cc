@@ -140,7 +140,10 @@ void train_exactly(Pass& pass, const std::vector<eval::Span>& spans, size_t firs
     }
     const auto used = static_cast<int64_t>(memory_use().live);
     Stretch stretch = pass.forward(span, pass.caught(before[i]), true, {.keeps = shows ? &products[i] : nullptr});
-    if (shows) share = share_out(keep, pieces, products[i].bytes(), static_cast<int64_t>(memory_use().live) - used);
+    if (shows) {
+      const int64_t held = static_cast<int64_t>(memory_use().live) - used;
+      share = share_out(keep, pieces, products[i].bytes(), held - products[i].copied_bytes());
+    }
     before[i + 1] = detached(stretch.out);
     if (left <= share.whole || left > share.products + share.whole) products[i] = nn::Remembered();
     if (left <= share.whole) kept.push_back(std::move(stretch));

@@ -64,6 +64,8 @@ const std::vector<BadInputKind>& bad_inputs() {
             "compare @/good.yaml 'compare=[{name: a, method: lora}, {name: b, method: {lora: {target_modules: "
             "[inproj]}}}]'",
             "b: target"},
+           {"VariantThatTrainsTwice", "",
+            "compare @/good.yaml 'compare=[{name: a, method: lora}, {name: b, method: [lora, lora]}]'", "b: method"},
            {"NoVariants", "", "compare @/good.yaml 'compare=[]'", "at least one variant"},
            {"ScratchBeyondMemory", "grep -v '^model' good.yaml > bad.yaml",
             "train @/bad.yaml 'from_scratch={d_model: 65536, layers: 64}' tokenizer=@/tok method=full",
@@ -239,6 +241,8 @@ const std::vector<BadInputKind>& bad_inputs() {
            {"ChatWithoutChat", "", "generate --model @/base --prompt x --system y", "--chat"},
            {"SystemTwice", "echo '{\"messages\": [{\"role\": \"system\", \"content\": \"hi\"}]}' > p.jsonl",
             "generate --model @/base --prompts @/p.jsonl --chat --system y", "system turn of its own"},
+           {"SystemIsNotUtf8", "", "generate --model @/base --chat --prompt x --system \"$(printf 'a\\377b')\"",
+            "--system"},
            {"StopEmpty", "", "generate --model @/base --prompt x --stop ''", "stop"},
        }},
       {"Judging",

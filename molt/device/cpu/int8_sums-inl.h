@@ -97,7 +97,7 @@ void finish_int8(const Int8Sums& s, const Matrix& y, int64_t row, int64_t col, b
 
 /// Block r of panel p, whole sums of a product of integers, to the product's result.
 template <bool kUnit>
-void finish_block(const Call& c, int64_t r, int64_t p, const int32_t* sums) {
+void finish_int8_block(const Call& c, int64_t r, int64_t p, const int32_t* sums) {
   alignas(64) float more[kBlock];
   if (c.more_rows) low_rank_block(c, r, p, more);
   const int64_t row = r * c.x.block_rows(), col = p * 32;

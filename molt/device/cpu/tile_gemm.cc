@@ -230,7 +230,7 @@ void blocks(const Call& c, int64_t row_begin, int64_t row_end, int64_t panel_beg
                 : multiply_block<2, 2, kFormat>(to, fresh, run, more, next, lines);
           if (end < c.steps || !c.last) continue;
           if constexpr (kFormat == Format::kInt8) {
-            finish_block<true>(c, r, p, reinterpret_cast<const int32_t*>(to));
+            finish_int8_block<true>(c, r, p, reinterpret_cast<const int32_t*>(to));
             continue;
           }
           c.y.dtype == Dtype::kF32 ? finish_block<float>(c, r * 32, p * 32, to)

@@ -80,7 +80,7 @@ void blocks_vnni(const Call& c, int64_t row_begin, int64_t row_end, int64_t pane
           for (int64_t l = 0; l < lines; l += kLines)
             multiply_lines(x + l / 16 * kBytes + l % 16 * 64, tiles * kBytes, weights + begin * 2 * kBytes, end - begin,
                            sums + l * 32);
-          if (end == c.steps && c.last) finish_block<false>(c, r, p, sums);
+          if (end == c.steps && c.last) finish_int8_block<false>(c, r, p, sums);
         }
       }
     }
