@@ -50,12 +50,6 @@ Outline::Outline(const Recipe& recipe, const models::LoadedModel& base) {
   }
 }
 
-std::vector<nn::Method*> Outline::list() const {
-  std::vector<nn::Method*> all;
-  for (const auto& method : methods) all.push_back(method.get());
-  return all;
-}
-
 void Outline::begin(size_t phase) {
   edits.clear();
   for (const auto& method : methods) {
@@ -87,9 +81,7 @@ void check_methods(const Recipe& recipe, const std::string& name) {
     std::vector<std::unique_ptr<nn::Method>> methods;
     const models::LoadedModel loaded = outline_of(recipe, base, methods);
     attach_methods(methods, *loaded.model);
-    std::vector<nn::Method*> list;
-    for (const auto& method : methods) list.push_back(method.get());
-    train::check_trainables(list, recipe.training);
+    train::check_trainables(method_list(methods), recipe.training);
   } catch (const InternalError&) {
     // It found its sites, and reads matrices there.
   } catch (const UsageError& e) {

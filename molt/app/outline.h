@@ -20,7 +20,6 @@ struct Outline {
   /// `base`: with or without weights; none are taken from it. Throws UsageError as attaching to the model itself would.
   Outline(const Recipe& recipe, const models::LoadedModel& base);
 
-  std::vector<nn::Method*> list() const;
   /// Binds the edits of a phase.
   void begin(size_t phase);
   /// Numbers of the base itself that train.

@@ -131,8 +131,8 @@ RunPlan plan_of(const Recipe& recipe, const PreparedRun& prepared, double second
   }
   plan.total = model.parameter_count() + (trains_whole_model(outline.methods, model) ? 0 : plan.trainable);
   check_product(recipe, outline.methods, model);
-  train::check_steps(outline.list(), recipe.training, *prepared.stream);
-  const std::vector<nn::Phase> phases = train::phases_of(outline.list());
+  train::check_steps(method_list(outline.methods), recipe.training, *prepared.stream);
+  const std::vector<nn::Phase> phases = train::phases_of(method_list(outline.methods));
   int64_t run = 0;
   for (const nn::Phase& phase : phases)
     run = std::max(

@@ -125,6 +125,12 @@ void attach_methods(const std::vector<std::unique_ptr<nn::Method>>& methods, con
   if (trainable == 0) usage_error("method: nothing trains");
 }
 
+std::vector<nn::Method*> method_list(const std::vector<std::unique_ptr<nn::Method>>& methods) {
+  std::vector<nn::Method*> list;
+  for (const auto& method : methods) list.push_back(method.get());
+  return list;
+}
+
 bool trains_whole_model(const std::vector<std::unique_ptr<nn::Method>>& methods, const nn::LanguageModel& model) {
   return methods.size() == 1 && methods[0]->name() == "full" &&
          methods[0]->trainable_count() == model.parameter_count();

@@ -46,6 +46,9 @@ void attach_to_weights(const Recipe& recipe, models::LoadedModel& base,
 /// Attaches methods to the model; what the trainer would refuse is refused here. Throws UsageError.
 void attach_methods(const std::vector<std::unique_ptr<nn::Method>>& methods, const nn::LanguageModel& model);
 
+/// The methods as training takes them.
+std::vector<nn::Method*> method_list(const std::vector<std::unique_ptr<nn::Method>>& methods);
+
 /// Whether the methods train every number of the base, so that the product is a model and no adapter.
 bool trains_whole_model(const std::vector<std::unique_ptr<nn::Method>>& methods, const nn::LanguageModel& model);
 

@@ -179,13 +179,13 @@ class Search {
   void check() const {
     for (int c = kRecipe; c < static_cast<int>(candidates_.size()); ++c) {
       const int member = std::max(c, 0);
-      const auto check = [&](const Choice& choice) {
+      const auto see = [&](const Choice& choice) {
         const Recipe recipe = Recipe::from(recipe_of(choice, output_dir_, true), "search");
         if (c != kRecipe) check_methods(recipe, describe(choice));
       };
-      check({{member}, {}});
+      see({{member}, {}});
       for (const Knob& knob : knobs_of(c)) {
-        for (const std::string& value : knob.values) check({{member}, {{{c, knob.key}, value}}});
+        for (const std::string& value : knob.values) see({{member}, {{{c, knob.key}, value}}});
       }
     }
   }

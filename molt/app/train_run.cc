@@ -128,9 +128,8 @@ TrainRunResult run_training(const Recipe& recipe, const TrainRunOptions& options
   const auto& methods = prepared.methods;
   const data::Data& data = prepared.data;
   if (!prepared.attached) attach_to_weights(recipe, base, methods);
-  std::vector<nn::Method*> method_list;
-  for (const auto& method : methods) method_list.push_back(method.get());
-  train::check_run(method_list, training, *prepared.stream);
+  const std::vector<nn::Method*> list = method_list(methods);
+  train::check_run(list, training, *prepared.stream);
   trim_memory();  // what loading needed is not what training needs
 
   const std::string run_dir = recipe.output_dir;
@@ -190,7 +189,7 @@ TrainRunResult run_training(const Recipe& recipe, const TrainRunOptions& options
   const std::string base_fingerprint = base.checkpoint ? io::base_fingerprint(*base.checkpoint) : "";
   const std::string identity = resolved + base_fingerprint;
   if (base.checkpoint) base.checkpoint->release();
-  train::Trainer trainer(model, method_list, *prepared.stream, training, recipe.seed, &run, identity, hooks);
+  train::Trainer trainer(model, list, *prepared.stream, training, recipe.seed, &run, identity, hooks);
   const int64_t done = options.resume ? trainer.resume() : 0;
   if (options.on_steps) options.on_steps(true);
   const std::string log_path = run.metrics();
@@ -228,8 +227,7 @@ TrainRunResult run_training(const Recipe& recipe, const TrainRunOptions& options
                  recipe.tokenizer.empty() ? recipe.model : recipe.tokenizer);
   } else {
     result.product = run.adapter();
-    for (const std::string& note : save_adapter(result.product, method_list, base, recipe.model))
-      say("  note: " + note);
+    for (const std::string& note : save_adapter(result.product, list, base, recipe.model)) say("  note: " + note);
   }
 
   train::RunReport& report = result.report;
