@@ -47,7 +47,8 @@ std::string common_role(const std::string& role, const std::string& where) {
 void refuse_calls(const Json& calls, const char* key, const std::string& where) {
   const bool none = calls.empty() || calls == "" || calls == "[]" || calls == "null";
   if (!none)
-    usage_error(where, ": has ", key, ", for which chats have no place here; write them out as text, or leave it away");
+    usage_error(where, ": has ", key,
+                ", for which chats have no place here; write them out as text, or leave them out");
 }
 
 std::vector<Message> read_messages(const Json& list, const std::string& where) {
