@@ -34,8 +34,9 @@ class Remembered {
   void keep_stream(const Tensor& h) { stream_ = h; }
   Tensor take_stream();
 
-  /// Of the pool, for what waits for the second run, and of these what nobody else holds.
+  /// Of the pool, for what waits for the second run.
   int64_t bytes() const;
+  /// Of these, after the first run, the copies: what nobody else holds.
   int64_t copied_bytes() const { return copied_; }
 
  private:
