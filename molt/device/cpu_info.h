@@ -12,7 +12,9 @@ struct CpuInfo {
   bool bf16 = false;   ///< products of bf16 numbers run natively
   bool amx = false;    ///< … on matrix tiles
   bool int8 = false;   ///< products of 8-bit integers run natively, on matrix tiles or AVX-512 with VNNI
-  int threads = 1;     ///< threads that work is split over now: OMP_NUM_THREADS or set_compute_threads()
+  /// Frozen weights lie as they are, once for both directions: f32, bf16 or 8 bits, all multiplied in f32.
+  bool plain_weights = false;
+  int threads = 1;  ///< threads that work is split over now: OMP_NUM_THREADS or set_compute_threads()
 };
 
 CpuInfo cpu_info();

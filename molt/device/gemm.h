@@ -29,14 +29,16 @@ struct PackOptions {
   int64_t rows_hint = 512;  ///< T for which the layout is chosen; any T works
 };
 
-/// A weight W (O,I), O outputs and I inputs as in torch, in the layouts that its products want. Where bf16 has no
-/// native support (bf16_supported()), a bf16 weight is rounded to bf16 but kept and computed in f32. Activations may be
+/// A weight W (O,I), O outputs and I inputs as in torch, in the layouts that its products want. Activations may be
 /// f32 or bf16 (f64 under f64) whatever the compute type; they are converted in pooled memory on the way.
+///
+/// Where bf16 has no native support (bf16_supported()), a weight for bf16 is rounded so and multiplied in f32. Without
+/// AVX-512 every weight lies as it is, once for both directions, in f32, or in bf16 where it came so or is to be
+/// computed so, and is widened on the way, piece by piece.
 ///
 /// A weight of 8 bits multiplies, on a matrix unit or AVX-512 with VNNI, activations of 8 bits (compute i8; but 16 on
 /// the way back through a vocabulary) or of 16 (any other), each row with a factor of its own; elsewhere it is widened
-/// to the compute type on the way, piece by piece (i8: bf16 or f32). Under f64 it is widened once. Const members may be
-/// called from several threads.
+/// to f32 on the way, piece by piece. Under f64 it is widened once. Const members may be called from several threads.
 class PackedMatrix {
  public:
   PackedMatrix() = default;

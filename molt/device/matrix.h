@@ -35,6 +35,9 @@ struct Matrix {
   Matrix row_range(int64_t begin, int64_t count) const {
     return {static_cast<char*>(data) + static_cast<size_t>(begin * ld) * dtype_size(dtype), count, cols, ld, dtype};
   }
+  Matrix col_range(int64_t begin, int64_t count) const {
+    return {static_cast<char*>(data) + static_cast<size_t>(begin) * dtype_size(dtype), rows, count, ld, dtype};
+  }
   operator ConstMatrix() const { return {data, rows, cols, ld, dtype}; }
 };
 

@@ -27,7 +27,9 @@ void Parameter::set(const Tensor& source, const Precision& precision, bool dx) {
   } else if (!product) {
     var = Var(values.to(wide));
   }
-  if (product) pack(precision.base == Dtype::kI8 || kept == values.dtype() ? values : values.to(kept));
+  // Packing widens by itself, and keeps what came narrow narrow where it can.
+  const bool same = kept == values.dtype() || dtype_size(kept) > dtype_size(values.dtype());
+  if (product) pack(same || precision.base == Dtype::kI8 ? values : values.to(kept));
 }
 
 void Parameter::repack() {

@@ -25,7 +25,9 @@ struct Precision {
   /// What frozen tensors are kept in that stand in no product.
   Dtype lookup() const { return base == Dtype::kI8 ? Dtype::kBf16 : base; }
   /// Whether rows of a table can be read from its packed copy, which then holds the same numbers.
-  bool packed_lookup() const { return base == compute || base == Dtype::kI8; }
+  bool packed_lookup() const {
+    return base == compute || base == Dtype::kI8 || (base == Dtype::kBf16 && compute == Dtype::kF32);
+  }
 };
 
 struct Parameter {

@@ -160,7 +160,7 @@ TEST(Int8Matrix, every_type_stride_and_option) {
         for (const int64_t gap : {0, 5})
           for (const bool bias : {false, true})
             for (const bool accumulate : {false, true})
-              for (const int64_t t : {3, 13}) check({t, 37, 29}, compute, x, y, gap, bias, accumulate);
+              for (const int64_t t : {3, 13, 70}) check({t, 37, 29}, compute, x, y, gap, bias, accumulate);
 }
 
 TEST(Int8Matrix, rows_from_one_to_many) {
@@ -172,7 +172,7 @@ TEST(Int8Matrix, rows_from_one_to_many) {
 
 TEST(Int8Matrix, long_sums_in_several_parts) {
   for (const Dtype compute : {Dtype::kBf16, Dtype::kI8})
-    for (const int64_t t : {1, 40})
+    for (const int64_t t : {1, 40, 70})
       for (const bool accumulate : {false, true}) {
         check({t, 70, 3500}, compute, Dtype::kBf16, Dtype::kF32, 1, true, accumulate);
         check({t, 3333, 70}, compute, Dtype::kF32, Dtype::kBf16, 0, false, accumulate);

@@ -76,13 +76,13 @@ TEST(PackedMatrix, every_type_stride_and_option) {
 
 TEST(PackedMatrix, rows_from_one_to_many_at_model_like_shapes) {
   for (const Dtype compute : {Dtype::kF32, Dtype::kBf16})
-    for (const int64_t t : {1, 2, 3, 5, 6, 7, 14, 16, 17, 512})
+    for (const int64_t t : {1, 2, 3, 5, 6, 7, 14, 16, 17, 64, 65, 512})
       for (const auto& [o, i] : {std::pair<int64_t, int64_t>{80, 192}, {192, 48}, {257, 64}, {1, 7}, {65, 1}})
         check({.t = t, .o = o, .i = i, .weight = compute, .compute = compute, .x = compute, .y = Dtype::kF32});
 }
 
 TEST(PackedMatrix, long_sums_in_several_products) {
-  for (const int64_t t : {1, 5})
+  for (const int64_t t : {1, 5, 70})
     for (const Dtype y : {Dtype::kF32, Dtype::kBf16})
       for (const bool accumulate : {false, true})
         for (const auto& [o, i] : {std::pair<int64_t, int64_t>{260, 2500}, {3333, 257}})
@@ -137,6 +137,15 @@ TEST(PackedMatrix, rows_come_back) {
           EXPECT_EQ(got[r * columns + c], want[static_cast<size_t>(ids[r]) * columns + c]);
       EXPECT_THROW(packed.read_rows(outputs - 3, Owned(4, inputs, Dtype::kF32).view), InternalError);
     }
+}
+
+TEST(PackedMatrix, lies_once_and_narrow_without_avx512) {
+  if (!cpu_info().plain_weights) GTEST_SKIP() << "weights are packed for each direction here";
+  Owned wide(300, 200, Dtype::kF32), narrow(300, 200, Dtype::kBf16);
+  wide.randomise(1), narrow.randomise(2);
+  EXPECT_EQ(PackedMatrix(wide.view, {.compute = Dtype::kF32}).bytes(), 4u * 300 * 200);
+  EXPECT_EQ(PackedMatrix(wide.view, {.compute = Dtype::kBf16}).bytes(), 2u * 300 * 200);
+  EXPECT_EQ(PackedMatrix(narrow.view, {.compute = Dtype::kF32}).bytes(), 2u * 300 * 200);
 }
 
 TEST(PackedMatrix, repacking_replaces_the_values) {

@@ -60,14 +60,12 @@ CpuInfo cpu_info() {
   info.bf16 = bf16_supported();
   info.amx = tiles::unit_available();
   info.int8 = tiles::int8_available();
+  info.plain_weights = onednn::likes_plain_weights();
   info.threads = compute_threads();
   return info;
 }
 
-bool bf16_supported() {
-  static const bool supported = onednn::has_bf16() || tiles::bf16_available();  // the latter alone where it is emulated
-  return supported;
-}
+bool bf16_supported() { return tiles::bf16_available(); }
 
 bool fetches_to_second_level() {
 #if HWY_ARCH_X86

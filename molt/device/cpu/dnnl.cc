@@ -1,12 +1,26 @@
 // The calls that differ between oneDNN 2 and 3.
 #include "molt/device/cpu/dnnl.h"
 
+#include <cstdlib>
 #include <optional>
+#include <string_view>
 
 #include "molt/device/convert.h"
 #include "molt/device/cpu/scratch.h"
 
 namespace molt::onednn {
+namespace {
+
+/// MOLT_SIMD holds oneDNN back too. Before main: its first call settles the matter.
+[[maybe_unused]] const bool held_back = [] {
+  const char* wish = std::getenv("MOLT_SIMD");
+  const std::string_view level = wish ? wish : "";
+  if (level == "avx2") dnnl::set_max_cpu_isa(dnnl::cpu_isa::avx2);
+  if (level == "baseline") dnnl::set_max_cpu_isa(dnnl::cpu_isa::sse41);
+  return true;
+}();
+
+}  // namespace
 
 dnnl::engine& engine() {
   static auto* const instance = new dnnl::engine(dnnl::engine::kind::cpu, 0);  // outlives every static that uses it
@@ -147,7 +161,7 @@ std::string isa_name() {
   return "generic";
 }
 
-bool has_bf16() { return isa_includes(dnnl::cpu_isa::avx512_core_bf16); }
+bool likes_plain_weights() { return !isa_includes(dnnl::cpu_isa::avx512_core); }
 bool has_amx() { return isa_includes(dnnl::cpu_isa::avx512_core_amx); }
 
 }  // namespace molt::onednn

@@ -45,10 +45,12 @@ struct BlockedLayout {
 /// False where the layout is none of oneDNN's blocked ones (plain ones are).
 bool blocked_layout(const Desc& desc, BlockedLayout& layout);
 
-/// Name of the instruction set oneDNN uses, and whether it includes native bf16 products and AMX.
+/// Name of the instruction set oneDNN uses, and whether it includes AMX.
 std::string isa_name();
-bool has_bf16();
 bool has_amx();
+/// Whether products of f32 by a weight row by row are as fast as by any layout: below AVX-512, as measured with oneDNN
+/// 2.6 on Zen 3 (it then packs at each product, which costs nothing beside some tens of rows).
+bool likes_plain_weights();
 
 /// Runs f; oneDNN's exceptions come out as InternalError that starts with `what`.
 template <class F>

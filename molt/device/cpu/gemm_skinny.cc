@@ -23,7 +23,7 @@ namespace hn = hwy::HWY_NAMESPACE;
 // Accumulators must fit the registers: 32 with AVX-512 and NEON, 16 elsewhere.
 constexpr bool kManyRegisters = HWY_TARGET == HWY_AVX3 || HWY_TARGET == HWY_NEON;
 constexpr int kBroadcastRows = kManyRegisters ? 8 : 4, kBroadcastVectors = 3;
-constexpr int kDotRows = kManyRegisters ? 4 : 2, kDotColumns = 4;
+constexpr int kDotRows = kManyRegisters ? 4 : 3, kDotColumns = 4;
 /// Rows of B per pass of the broadcast kernel: with 3 vectors a block stays in the first-level cache.
 constexpr int64_t kDepth = 128;
 
@@ -162,17 +162,28 @@ void broadcast(const Broadcast& p) {
   for (int64_t r = 0; r < p.m; ++r) std::copy_n(&c[static_cast<size_t>(r * lanes)], rest, last + r * p.ldc);
 }
 
-/// kRows x kColumns sums of products of whole vectors along K.
+/// kRows x kColumns sums of products of whole vectors along K. A single sum is four, as one would wait for itself.
 template <int kRows, int kColumns, class T, class TA>
 HWY_INLINE void dot_tile(const TA* a, int64_t lda, const T* b, int64_t ldb, int64_t k, T (&out)[kRows][kColumns]) {
   const hn::ScalableTag<T> d;
   const int64_t lanes = static_cast<int64_t>(hn::Lanes(d));
+  constexpr int kChains = kRows * kColumns == 1 ? 4 : 1;
   hn::Vec<decltype(d)> sum[kRows][kColumns];
 #pragma GCC unroll 4
   for (int r = 0; r < kRows; ++r)
 #pragma GCC unroll 4
     for (int j = 0; j < kColumns; ++j) sum[r][j] = hn::Zero(d);
   int64_t l = 0;
+  if constexpr (kChains > 1) {
+    hn::Vec<decltype(d)> chain[kChains];
+#pragma GCC unroll 4
+    for (auto& c : chain) c = hn::Zero(d);
+    for (; l + kChains * lanes <= k; l += kChains * lanes)
+#pragma GCC unroll 4
+      for (int c = 0; c < kChains; ++c)
+        chain[c] = hn::MulAdd(load(d, a + l + c * lanes), hn::LoadU(d, b + l + c * lanes), chain[c]);
+    sum[0][0] = hn::Add(hn::Add(chain[0], chain[1]), hn::Add(chain[2], chain[3]));
+  }
   for (; l + lanes <= k; l += lanes) {
     hn::Vec<decltype(d)> row[kRows];
 #pragma GCC unroll 4
@@ -206,22 +217,24 @@ void dot_and_store(const Dot& p, int64_t row, int64_t col) {
     }
 }
 
+/// All columns of some rows.
+template <int kRows, class T, class TA>
+void dot_rows(const Dot& p, int64_t row) {
+  int64_t col = 0;
+  for (; col + kDotColumns <= p.n; col += kDotColumns) dot_and_store<kRows, kDotColumns, T, TA>(p, row, col);
+  for (; col < p.n; ++col) dot_and_store<kRows, 1, T, TA>(p, row, col);
+}
+
 template <class T, class TA>
 void dot(const Dot& p) {
-  const int64_t work = std::max<int64_t>(1, (1 << 15) / std::max<int64_t>(1, p.k * p.n * kDotRows));
-  parallel_ranges((p.m + kDotRows - 1) / kDotRows, work, [&](int64_t begin, int64_t end) {
-    int64_t row = begin * kDotRows;
-    const int64_t row_end = std::min(end * kDotRows, p.m);
-    for (; row + kDotRows <= row_end; row += kDotRows) {
-      int64_t col = 0;
-      for (; col + kDotColumns <= p.n; col += kDotColumns) dot_and_store<kDotRows, kDotColumns, T, TA>(p, row, col);
-      for (; col < p.n; ++col) dot_and_store<kDotRows, 1, T, TA>(p, row, col);
-    }
-    for (; row < row_end; ++row) {
-      int64_t col = 0;
-      for (; col + kDotColumns <= p.n; col += kDotColumns) dot_and_store<1, kDotColumns, T, TA>(p, row, col);
-      for (; col < p.n; ++col) dot_and_store<1, 1, T, TA>(p, row, col);
-    }
+  // A single column takes row by row, in the order of memory.
+  const int64_t group = p.n == 1 ? 1 : kDotRows;
+  const int64_t work = std::max<int64_t>(1, (1 << 15) / std::max<int64_t>(1, p.k * p.n * group));
+  parallel_ranges((p.m + group - 1) / group, work, [&](int64_t begin, int64_t end) {
+    int64_t row = begin * group;
+    const int64_t row_end = std::min(end * group, p.m);
+    for (; group > 1 && row + group <= row_end; row += group) dot_rows<kDotRows, T, TA>(p, row);
+    for (; row < row_end; ++row) dot_rows<1, T, TA>(p, row);
   });
 }
 

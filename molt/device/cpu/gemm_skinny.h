@@ -1,5 +1,5 @@
 // Products in which one dimension is small: kernels that read a large operand once, as it lies in memory. Private to
-// gemm.cc, gemm_packed.cc and int8_rows.cc. Large operands may be bf16, or 8-bit integers for Dot, where the rest is
+// gemm.cc, onednn_panel.cc and weight_rows.cc. Large operands may be bf16, or 8-bit integers for Dot, where the rest is
 // f32; everything else has the type of the sums.
 #pragma once
 
