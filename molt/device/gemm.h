@@ -33,8 +33,8 @@ struct PackOptions {
 /// f32 or bf16 (f64 under f64) whatever the compute type; they are converted in pooled memory on the way.
 ///
 /// Where bf16 has no native support (bf16_supported()), a weight for bf16 is rounded so and multiplied in f32. Without
-/// AVX-512 every weight lies as it is, once for both directions, in f32, or in bf16 where it came so or is to be
-/// computed so, and is widened on the way, piece by piece.
+/// AVX-512 every weight lies as it is, once for both directions, in f32, or in bf16 where it is to be computed so,
+/// and is widened on the way, piece by piece.
 ///
 /// A weight of 8 bits multiplies, on a matrix unit or AVX-512 with VNNI, activations of 8 bits (compute i8; but 16 on
 /// the way back through a vocabulary) or of 16 (any other), each row with a factor of its own; elsewhere it is widened

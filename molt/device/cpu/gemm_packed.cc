@@ -107,9 +107,8 @@ struct PackedMatrix::Impl {
     if (compute == Dtype::kF64) {
       plain = Block::allocate(Device::kCpu, static_cast<size_t>(outputs * inputs) * sizeof(double));
     } else if (!multiplied_narrow && (int8 || onednn::likes_plain_weights())) {
-      // What came as bf16 is the same in half the memory.
-      const bool narrow = compute != Dtype::kF32 || weight.dtype == Dtype::kBf16;
-      rows = std::make_unique<WeightRows>(weight, int8 ? Dtype::kI8 : narrow ? Dtype::kBf16 : Dtype::kF32, true);
+      const Dtype kept = int8 ? Dtype::kI8 : compute == Dtype::kF32 ? Dtype::kF32 : Dtype::kBf16;
+      rows = std::make_unique<WeightRows>(weight, kept, true);
       return;
     } else {
       if (has_forward) forward = side(inputs, outputs, true, rows_hint);
