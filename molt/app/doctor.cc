@@ -43,9 +43,10 @@ Finding products() {
     f.health = Health::kNote;
     f.text += cpu.int8 ? ", int8 natively (VNNI), no native bf16" : ", no native bf16";
     f.advice = "compute and base_dtype are f32 by default; ";
-    f.advice += cpu.plain_weights ? "compute=bf16 or base_dtype=int8 is a half or a quarter of the size, trains as fast and "
-                                    "generates faster"
-                                  : "bf16 would be rounded, but no faster or smaller";
+    f.advice += cpu.plain_weights
+                    ? "compute=bf16 or base_dtype=int8 is a half or a quarter of the size, trains as fast and "
+                      "generates faster"
+                    : "bf16 would be rounded, but no faster or smaller";
     if (cpu.int8) f.advice += "; base_dtype=int8 is faster than f32 and a quarter of its size";
   }
   return f;
