@@ -27,7 +27,7 @@ void Parameter::set(const Tensor& source, const Precision& precision, bool dx) {
   } else if (!product) {
     var = Var(values.to(wide));
   }
-  // Packing widens by itself, and keeps what came narrow narrow where it can.
+  // Packing widens by itself.
   const bool same = kept == values.dtype() || dtype_size(kept) > dtype_size(values.dtype());
   if (product) pack(same || precision.base == Dtype::kI8 ? values : values.to(kept));
 }

@@ -139,24 +139,10 @@ void WeightRows::forward(const ConstMatrix& x, const Matrix& y, const float* bia
   std::optional<Scratch> keep;
   const ConstMatrix in = as_f32(x, keep);
   in_f32(y, accumulate, [&](const Matrix& sums, bool add) {
-    const double beta = add ? 1 : 0;
-    if (in.rows <= kFewRows) return forward_few(in, sums, bias, add);
-    if (kept_ == Dtype::kF32) {
-      gemm({.a = in, .b = whole(), .c = sums, .trans_b = true, .beta = beta});
-    } else {
-      share(in.rows, outputs_, [&](Range rows, Range outputs) {
-        const int64_t step = std::min(piece_rows(inputs_), outputs.size());
-        const Scratch wide(step, inputs_, Dtype::kF32);
-        for (int64_t o = outputs.begin; o < outputs.end; o += step) {
-          const int64_t n = std::min(step, outputs.end - o);
-          gemm({.a = in.row_range(rows.begin, rows.size()),
-                .b = part(o, n, 0, inputs_, wide),
-                .c = sums.row_range(rows.begin, rows.size()).col_range(o, n),
-                .trans_b = true,
-                .beta = beta});
-        }
-      });
-    }
+    if (in.rows <= kFewRows)
+      forward_few(in, sums, add);
+    else
+      forward_many(in, sums, add);
     if (!bias) return;
     parallel_for(sums.rows, grain(outputs_), [&](int64_t t) {
       float* const row = static_cast<float*>(sums.data) + t * sums.ld;
@@ -165,9 +151,31 @@ void WeightRows::forward(const ConstMatrix& x, const Matrix& y, const float* bia
   });
 }
 
-void WeightRows::forward_few(const ConstMatrix& x, const Matrix& y, const float* bias, bool accumulate) const {
-  const Scratch sums(y.rows, outputs_, Dtype::kF32);
-  auto* const sum = static_cast<float*>(sums.view.data);
+void WeightRows::forward_many(const ConstMatrix& x, const Matrix& y, bool accumulate) const {
+  const double beta = accumulate ? 1 : 0;
+  if (kept_ == Dtype::kF32) return gemm({.a = x, .b = whole(), .c = y, .trans_b = true, .beta = beta});
+  share(x.rows, outputs_, [&](Range rows, Range outputs) {
+    const int64_t step = std::min(piece_rows(inputs_), outputs.size());
+    const Scratch wide(step, inputs_, Dtype::kF32);
+    for (int64_t o = outputs.begin; o < outputs.end; o += step) {
+      const int64_t n = std::min(step, outputs.end - o);
+      gemm({.a = x.row_range(rows.begin, rows.size()),
+            .b = part(o, n, 0, inputs_, wide),
+            .c = y.row_range(rows.begin, rows.size()).col_range(o, n),
+            .trans_b = true,
+            .beta = beta});
+    }
+  });
+}
+
+void WeightRows::forward_few(const ConstMatrix& x, const Matrix& y, bool accumulate) const {
+  const bool scaled = kept_ == Dtype::kI8;
+  if (scaled && accumulate) {
+    const Scratch sums(y.rows, outputs_, Dtype::kF32);
+    forward_few(x, sums.view, false);
+    return convert_add(sums.view, y);
+  }
+  auto* const out = static_cast<float*>(y.data);
   skinny::run(skinny::Dot{.m = outputs_,
                           .n = x.rows,
                           .k = inputs_,
@@ -175,19 +183,14 @@ void WeightRows::forward_few(const ConstMatrix& x, const Matrix& y, const float*
                           .lda = inputs_,
                           .b = x.data,
                           .ldb = x.ld,
-                          .c = sum,
+                          .c = out,
                           .c_row = 1,
-                          .c_col = outputs_,
+                          .c_col = y.ld,
+                          .beta = accumulate ? 1.0 : 0.0,
                           .a_dtype = kept_});
-  for (int64_t t = 0; t < y.rows; ++t) {
-    float* const row = static_cast<float*>(y.data) + t * y.ld;
-    for (int64_t o = 0; o < outputs_; ++o) {
-      float value = sum[t * outputs_ + o];
-      if (kept_ == Dtype::kI8) value *= scales_[static_cast<size_t>(o)];
-      if (bias) value += bias[o];
-      row[o] = accumulate ? row[o] + value : value;
-    }
-  }
+  if (!scaled) return;
+  for (int64_t t = 0; t < y.rows; ++t)
+    for (int64_t o = 0; o < outputs_; ++o) out[t * y.ld + o] *= scales_[static_cast<size_t>(o)];
 }
 
 void WeightRows::backward(const ConstMatrix& dy, const Matrix& dx, bool accumulate) const {

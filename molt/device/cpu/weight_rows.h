@@ -56,8 +56,9 @@ class WeightRows {
   ConstMatrix whole() const { return {data(), outputs_, inputs_, inputs_, kept_}; }
   /// A part of W in f32, in the memory of `wide`.
   ConstMatrix part(int64_t row, int64_t rows, int64_t col, int64_t cols, const Scratch& wide) const;
-  /// Forward for few rows of x in f32: W is read once, as it is.
-  void forward_few(const ConstMatrix& x, const Matrix& y, const float* bias, bool accumulate) const;
+  /// Without bias, in f32; for few rows W is read as it is, for many it is widened.
+  void forward_few(const ConstMatrix& x, const Matrix& y, bool accumulate) const;
+  void forward_many(const ConstMatrix& x, const Matrix& y, bool accumulate) const;
 
   int64_t outputs_, inputs_;
   Dtype kept_;
