@@ -216,10 +216,8 @@ int64_t measured(const Recipe& recipe) {
 // those measured on fall into others; so 10 %.
 class PlanMemory : public ::testing::TestWithParam<const char*> {};
 
-TEST_P(PlanMemory, IsThatOfARun) {
-  const Recipe recipe = recipe_of(GetParam());
-  const PreparedRun prepared = prepare_run(recipe, {});
-  const RunPlan plan = make_plan(recipe, prepared, {.seconds = 0});
+/// Memory as three of the layers foretell it.
+MemoryPlan foretold_by_three_layers(const Recipe& recipe, const PreparedRun& prepared, const RunPlan& plan) {
   nn::EditSet edits;
   for (const auto& method : prepared.methods) {
     method->attach(prepared.base.model->sites());
@@ -228,16 +226,29 @@ TEST_P(PlanMemory, IsThatOfARun) {
   Probe probe(prepared.base, recipe.methods, {.layers = 3});
   const std::vector<data::Batch> batches =
       typical_batches(*prepared.stream, {.batches = 4, .span = recipe.training.span_length});
-  const MemoryPlan three = forecast_memory(probe,
-                                           {.base = prepared.base,
-                                            .edits = edits,
-                                            .trainable = plan.training().trainable,
-                                            .most_rows = plan.data.most_tokens,
-                                            .batches = batches},
-                                           recipe.training.recompute);
+  return forecast_memory(probe,
+                         {.base = prepared.base,
+                          .edits = edits,
+                          .trainable = plan.training().trainable,
+                          .most_rows = plan.data.most_tokens,
+                          .batches = batches},
+                         recipe.training.recompute);
+}
+
+// What a plan was made with is gone when the run begins, as it is for a user: the more memory lives, the more the pool
+// leaves unused.
+TEST_P(PlanMemory, IsThatOfARun) {
+  const Recipe recipe = recipe_of(GetParam());
+  double three = 0, all = 0;
+  {
+    const PreparedRun prepared = prepare_run(recipe, {});
+    const RunPlan plan = make_plan(recipe, prepared, {.seconds = 0});
+    three = static_cast<double>(foretold_by_three_layers(recipe, prepared, plan).tensors());
+    all = static_cast<double>(plan.memory().tensors());
+  }
   const double found = static_cast<double>(measured(recipe));
-  EXPECT_NEAR(static_cast<double>(three.tensors()), found, 0.1 * found);
-  EXPECT_NEAR(static_cast<double>(plan.memory().tensors()), found, 0.1 * found);
+  EXPECT_NEAR(three, found, 0.1 * found);
+  EXPECT_NEAR(all, found, 0.1 * found);
 }
 
 TEST(Plan, MemoryForSpansIsReadAsBytes) {
