@@ -104,10 +104,9 @@ bool multiplies_integers(const PackedMatrix& packed) {
 }
 
 /// How far a number of a product's left operand may be off, as a share of the row's largest: half a step of 8 or 16
-/// bits where such products run natively, else the rounding of bf16 or f32.
+/// bits where such products run natively, else the rounding of f32.
 double share_of(const PackedMatrix& packed, Dtype compute) {
-  if (multiplies_integers(packed)) return half_step(compute);
-  return packed.kernel_name(64, true) == "int8 widened to bf16" ? unit_roundoff(Dtype::kBf16) : 1e-6;
+  return multiplies_integers(packed) ? half_step(compute) : 1e-6;
 }
 
 void check(const Shape& s, Dtype compute, Dtype x_type, Dtype y_type, int64_t gap, bool bias, bool accumulate) {
