@@ -42,7 +42,7 @@ data::Batch sample(const data::Batch& batch, int64_t kept) { return sample(batch
 struct StepBytes {
   double saved_per_layer = 0;
   double first = 0;  ///< taken from the system by a step on the largest batch: saved, gradients, all in between
-  double all = 0;    ///< by all steps: blocks of one size do not serve another
+  double all = 0;    ///< by all steps: what one leaves free serves the next, but not all of it
 };
 
 StepBytes measure_steps(Probe& probe, const std::vector<data::Batch>& batches, bool recompute) {
@@ -121,7 +121,7 @@ std::vector<data::Batch> typical_batches(const data::BatchStream& stream, const 
     }
   }
   std::sort(places.begin(), places.end());
-  // All by one power of two, so that sizes keep their relation and blocks of the pool waste the share that they will.
+  // All by one power of two, so that sizes keep their relation.
   int64_t less = 1;
   while (places.front().rows / less > limits.rows) less *= 2;
   std::vector<data::Batch> batches;

@@ -27,7 +27,8 @@ class Block {
  private:
   Block() = default;
   void* data_ = nullptr;
-  size_t bytes_ = 0, capacity_ = 0;
+  size_t bytes_ = 0;
+  bool pooled_ = false;
   Device device_ = Device::kCpu;
   std::shared_ptr<const void> owner_;  // set for wrapped blocks only
 };
@@ -38,12 +39,12 @@ size_t block_size(size_t bytes);
 struct MemoryUse {
   size_t live = 0;      ///< bytes in blocks somebody holds
   size_t peak = 0;      ///< the most that was ever live since reset_peak_memory()
-  size_t reserved = 0;  ///< bytes taken from the system, live or waiting for reuse
+  size_t reserved = 0;  ///< bytes taken from the system, live or waiting for reuse, by whole pages
 };
 
 MemoryUse memory_use();
 void reset_peak_memory();
-/// Gives blocks that wait for reuse back to the system.
+/// Gives pages in which no block lives back to the system.
 void trim_memory();
 
 }  // namespace molt

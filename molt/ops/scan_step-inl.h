@@ -9,7 +9,7 @@
 #endif
 
 #include "molt/device/cpu/parallel.h"
-#include "molt/ops/scan_common-inl.h"
+#include "molt/ops/sums_of_four-inl.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace molt::ops::HWY_NAMESPACE {
@@ -33,11 +33,12 @@ class Step {
         states_(in.A_log.dim(1)),
         lanes_(static_cast<int64_t>(hn::Lanes(D()))),
         padded_((states_ + lanes_ - 1) / lanes_ * lanes_),
-        scratch_(in.x.like({kChannels * padded_ + 3 * lanes_})),
+        scratch_(in.x.like({kChannels * padded_ + 4 * lanes_})),
         rates_(scratch_.data<T>()),
         dt_(rates_ + kChannels * padded_),
         u_(dt_ + lanes_),
-        out_(u_ + lanes_) {}
+        out_(u_ + lanes_),
+        parts_(out_ + lanes_) {}
 
   void channels(int64_t begin, int64_t end) {
     load_rates(begin, end);
@@ -47,51 +48,96 @@ class Step {
   }
 
  private:
-  // -exp(A_log) · kRateUnit; lanes beyond the states hold exp(0), and h stays zero there.
+  // -exp(A_log) · kRateUnit; lanes beyond the states hold exp(0), and h stays zero there. The first segment's states
+  // come to the cache meanwhile.
   void load_rates(int64_t begin, int64_t end) {
     const D d;
-    for (int64_t e = begin; e < end; ++e)
+    const T* const from = in_.A_log.template data<T>();
+    const States first = states_of(0, 0);
+    for (int64_t e = begin; e < end; ++e) {
       for (int64_t n = 0; n < padded_; n += lanes_) {
-        V v[1] = {at_most(d, T(80), load_first(d, in_.A_log.template data<T>() + e * states_ + n, states_ - n))};
+        V v[1] = {at_most(d, T(80), load_first(d, from + e * states_ + n, states_ - n))};
         exp_each(d, v);
         hn::StoreU(hn::Mul(v[0], hn::Set(d, -kRateUnit<T>)), d, rates_ + (e - begin) * padded_ + n);
       }
+      first.fetch(e * states_, states_);
+    }
+  }
+
+  /// Where states come from and go to; null: zeros, and not wanted.
+  struct States {
+    const T* from;
+    T* to;
+
+    /// To the cache: a segment's states for some channels are too little for the hardware to see where they go on.
+    HWY_INLINE void fetch(int64_t at, int64_t count) const {
+      constexpr int64_t kLine = 64 / sizeof(T);
+      for (int64_t n = at; n < at + count; n += kLine) {
+        if (from) __builtin_prefetch(from + n, 0, 3);
+        if (to) __builtin_prefetch(to + n, 1, 3);
+      }
+    }
+  };
+  States states_of(int64_t s, int64_t e) const {
+    const int64_t at = (s * in_.x.dim(1) + e) * states_;
+    return {in_.h0.defined() ? in_.h0.template data<T>() + at : nullptr,
+            state_.defined() ? state_.template data<T>() + at : nullptr};
+  }
+
+  /// What the states of some channels take in and give out.
+  struct Inputs {
+    const T *dt, *u, *rates;  // by channel
+    const T *b, *c;           // by state
+    States at, next;          // next: of the segment that follows, fetched ahead
+  };
+
+  /// Channel i: h to memory; Σ C h in parts by lane.
+  HWY_INLINE V advance(const Inputs& in, int64_t i) const {
+    const D d;
+    const int64_t states = states_, lanes = static_cast<int64_t>(hn::Lanes(d));
+    const V dt = hn::Set(d, in.dt[i]), u = hn::Set(d, in.u[i]);
+    in.next.fetch(i * states, states);
+    V sum = hn::Zero(d);
+    for (int64_t n = 0; n < states; n += lanes) {
+      const int64_t count = states - n;
+      V h = hn::Mul(u, load_first(d, in.b + n, count));
+      if (in.at.from)
+        h = hn::MulAdd(decay(d, dt, hn::LoadU(d, in.rates + i * padded_ + n)),
+                       load_first(d, in.at.from + i * states + n, count), h);
+      if (in.at.to) store_first(d, h, in.at.to + i * states + n, count);
+      sum = hn::MulAdd(h, load_first(d, in.c + n, count), sum);
+    }
+    return sum;
   }
 
   // Channels [e, e + live) of segment s.
-  void block(int64_t s, int64_t e, int64_t live, const T* HWY_RESTRICT rates) {
+  void block(int64_t s, int64_t e, int64_t live, const T* rates) {
     const D d;
-    const int64_t t = in_.segments->begin(s), at = (s * in_.x.dim(1) + e) * states_, states = states_, lanes = lanes_;
+    const int64_t t = in_.segments->begin(s);
     V step[1] = {load_first(d, in_.dt.template data<T>() + t * in_.dt.ld() + e, live)}, unused[1];
     softplus_each<false>(d, step, unused);
     const V x = load_first(d, in_.x.template data<T>() + t * in_.x.ld() + e, live);
     hn::StoreU(step[0], d, dt_);
     hn::StoreU(hn::Mul(step[0], x), d, u_);
-    const T *HWY_RESTRICT dts = dt_, *HWY_RESTRICT us = u_;
-    const T* HWY_RESTRICT b = in_.B.template data<T>() + t * in_.B.ld();
-    const T* HWY_RESTRICT c = in_.C.template data<T>() + t * in_.C.ld();
-    const T* HWY_RESTRICT from = in_.h0.defined() ? in_.h0.template data<T>() + at : nullptr;
-    T* HWY_RESTRICT to = state_.defined() ? state_.template data<T>() + at : nullptr;
-    T* HWY_RESTRICT outs = out_;
-    for (int64_t i = 0; i < live; ++i) {
-      V sum = hn::Zero(d);
-      for (int64_t n = 0; n < states; n += lanes) {
-        const int64_t count = states - n;
-        const V input = hn::Mul(hn::Set(d, us[i]), load_first(d, b + n, count));
-        V h = input;
-        if (from) {
-          const V a = decay(d, hn::Set(d, dts[i]), hn::LoadU(d, rates + n));
-          h = hn::MulAdd(a, load_first(d, from + n, count), input);
-        }
-        if (to) store_first(d, h, to + n, count);
-        sum = hn::MulAdd(h, load_first(d, c + n, count), sum);
+    const bool more = s + 1 < in_.segments->count();
+    const Inputs in{dt_,
+                    u_,
+                    rates,
+                    in_.B.template data<T>() + t * in_.B.ld(),
+                    in_.C.template data<T>() + t * in_.C.ld(),
+                    states_of(s, e),
+                    more ? states_of(s + 1, e) : States{}};
+    int64_t i = 0;
+    if constexpr (kFourAtOnce<T>) {
+      hn::StoreU(hn::Zero(d), d, out_);
+      for (; i + 4 <= live; i += 4) {
+        const V s0 = advance(in, i), s1 = advance(in, i + 1), s2 = advance(in, i + 2), s3 = advance(in, i + 3);
+        hn::StoreU(sums_of_four(d, s0, s1, s2, s3), d, parts_);
+        add_four(d, parts_, out_ + i);
       }
-      outs[i] = hn::GetLane(hn::SumOfLanes(d, sum));
-      rates += padded_;
-      if (from) from += states;
-      if (to) to += states;
     }
-    V out = load_first(d, outs, live);
+    for (; i < live; ++i) out_[i] = hn::GetLane(hn::SumOfLanes(d, advance(in, i)));
+    V out = load_first(d, out_, live);
     if (in_.D.defined()) out = hn::MulAdd(load_first(d, in_.D.template data<T>() + e, live), x, out);
     if (in_.z.defined()) {
       V z[1] = {load_first(d, in_.z.template data<S>() + t * in_.z.ld() + e, live)}, gate[1];
@@ -107,6 +153,7 @@ class Step {
   Tensor scratch_;
   T* rates_;           // [channel][state]
   T *dt_, *u_, *out_;  // [lane]: Δ, Δ·x, Σ C h
+  T* parts_;           // [lane]
 };
 
 /// Whether every segment is one token.

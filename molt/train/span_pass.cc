@@ -2,12 +2,10 @@
 
 #include <algorithm>
 #include <memory>
-#include <optional>
 #include <utility>
 #include <vector>
 
 #include "molt/autograd/tape.h"
-#include "molt/device/fitting_blocks.h"
 #include "molt/device/memory.h"
 #include "molt/eval/spans.h"
 #include "molt/nn/remembered.h"
@@ -127,8 +125,6 @@ void train_exactly(Pass& pass, const std::vector<eval::Span>& spans, size_t firs
   std::vector<nn::Remembered> products(before_last, nn::Remembered(pass.lowest()));
   std::vector<Stretch> kept;  // the pieces before the last that need not run again
   SpanShare share;
-  // These are of one length, and what they keep stays until the gradients are back.
-  std::optional<FittingBlocks> fitting(std::in_place);
   for (size_t i = 0; i < before_last; ++i) {
     const eval::Span& span = spans[first + i];
     const int64_t left = pieces - static_cast<int64_t>(i);  // pieces that keep most come last
@@ -148,7 +144,6 @@ void train_exactly(Pass& pass, const std::vector<eval::Span>& spans, size_t firs
     if (left <= share.whole || left > share.products + share.whole) products[i] = nn::Remembered();
     if (left <= share.whole) kept.push_back(std::move(stretch));
   }
-  fitting.reset();
   nn::Carry came_back;
   for (size_t i = before_last + 1; i-- > 0;) {
     Stretch stretch;

@@ -212,8 +212,8 @@ int64_t measured(const Recipe& recipe) {
   return static_cast<int64_t>(memory_use().reserved - before);
 }
 
-// From three layers to eight. What is not exact: blocks of the pool come in classes, and batches of other sizes than
-// those measured on fall into others; so 10 %.
+// From three layers to eight. What is not exact: how well blocks of so many layers, and of other batches than those
+// measured on, fill what others left; so 10 %.
 class PlanMemory : public ::testing::TestWithParam<const char*> {};
 
 /// Memory as three of the layers foretell it.
@@ -235,8 +235,7 @@ MemoryPlan foretold_by_three_layers(const Recipe& recipe, const PreparedRun& pre
                          recipe.training.recompute);
 }
 
-// What a plan was made with is gone when the run begins, as it is for a user: the more memory lives, the more the pool
-// leaves unused.
+// What a plan was made with is gone when the run begins, as it is for a user.
 TEST_P(PlanMemory, IsThatOfARun) {
   const Recipe recipe = recipe_of(GetParam());
   double three = 0, all = 0;

@@ -1,57 +1,29 @@
-// Blocks on the CPU: size classes (four to eight per power of two) with a free list each, and chunks of huge pages for
-// what stays.
+// Blocks on the CPU: large ones from a heap of huge pages, small ones from malloc in size classes (four to eight per
+// power of two) with a free list each, and chunks of huge pages for what stays.
 #include "molt/device/memory.h"
 
 #if defined(__GLIBC__)
 #include <malloc.h>
 #endif
-#include <sys/mman.h>
-#include <unistd.h>
+#include <sys/sysinfo.h>
 
 #include <algorithm>
-#include <cerrno>
 #include <cstdlib>
-#include <cstring>
 #include <map>
 #include <mutex>
 #include <utility>
 #include <vector>
 
 #include "molt/base/error.h"
-#include "molt/device/fitting_blocks.h"
+#include "molt/base/system.h"
+#include "molt/device/cpu/page_heap.h"
 #include "molt/device/lasting_memory.h"
 
 namespace molt {
 namespace {
 
-constexpr size_t kHugePage = size_t{1} << 21;
-/// Where much is free, a block serves requests down to such a part of it.
-constexpr size_t kFits = 3;
-
-/// Memory from the system; where it is large enough by huge pages of its own, which go back when it does. Null where
-/// there is none left.
-void* system_memory(size_t bytes) {
-  if (bytes < kHugePage) {
-    void* data = nullptr;
-    return ::posix_memalign(&data, 64, bytes) == 0 ? data : nullptr;
-  }
-  void* const mapped = ::mmap(nullptr, bytes + kHugePage, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-  if (mapped == MAP_FAILED) return nullptr;
-  char* const begin = static_cast<char*>(mapped);
-  const size_t before = (kHugePage - reinterpret_cast<uintptr_t>(begin) % kHugePage) % kHugePage;
-  const size_t page = static_cast<size_t>(::sysconf(_SC_PAGESIZE)), used = (bytes + page - 1) / page * page;
-  if (before > 0) ::munmap(begin, before);
-  if (before + used < bytes + kHugePage) ::munmap(begin + before + used, bytes + kHugePage - before - used);
-  ::madvise(begin + before, used, MADV_HUGEPAGE);
-  return begin + before;
-}
-
-void give_back(void* data, size_t bytes) {
-  if (bytes < kHugePage)
-    std::free(data);
-  else
-    ::munmap(data, bytes);
-}
+/// Smaller blocks come from malloc, in size classes with a free list each.
+constexpr size_t kLeastOfPages = size_t{1} << 17;
 
 [[noreturn]] void none_left(size_t bytes, size_t live) {
   system_error("memory: ", bytes >> 20, " MiB could not be allocated (", live >> 20,
@@ -64,62 +36,57 @@ struct Chunk {
   char* data;
   size_t size, used = 0;
 
-  explicit Chunk(size_t bytes) : data(static_cast<char*>(system_memory(bytes))), size(bytes) {}
+  explicit Chunk(size_t bytes) : data(map_huge_pages(bytes)), size(bytes) {}
   ~Chunk() {
-    if (data) give_back(data, size);
+    if (data) unmap_huge_pages(data, size);
   }
   Chunk(const Chunk&) = delete;
   Chunk& operator=(const Chunk&) = delete;
 };
 
+/// What all of this machine's memory, or this container's, could hold: beyond it the system would end the process
+/// without a word.
+size_t most_memory() {
+  struct sysinfo machine {};
+  const bool known = ::sysinfo(&machine) == 0;
+  const size_t ram = static_cast<size_t>(memory_limit().bytes);
+  if (!known || ram == 0) return size_t{1} << 40;
+  return ram + static_cast<size_t>(machine.totalswap) * machine.mem_unit;
+}
+
 struct Pool {
   std::mutex mutex;
-  std::map<size_t, std::vector<void*>> free;
+  PageHeap heap = PageHeap(most_memory());
+  std::map<size_t, std::vector<void*>> small;  // free ones
   std::vector<std::weak_ptr<Chunk>> chunks;
-  MemoryUse use;
-  int fitting = 0;  // FittingBlocks that live
+  MemoryUse use;  // the heap counts what it has reserved
 
-  /// Memory of `capacity` bytes, or somewhat more where that is free: batches differ in size from step to step, and
-  /// what served one should serve the next. `capacity` becomes what there is; what is counted is what was wanted.
-  void* take(size_t& capacity) {
+  void* take(size_t bytes) {
     std::lock_guard lock(mutex);
-    const size_t wanted = capacity;
-    // What a step keeps for its backward pass should not lie in blocks that are too large; a step that is smaller than
-    // the ones before it may.
-    const bool plenty = fitting == 0 && use.reserved - use.live > use.live / 2;
-    void* data = take_free(capacity, plenty ? kFits * capacity : capacity);
-    if (!data) {
-      // What a smaller batch has left is not needed beside this.
-      drop_free(std::max(capacity / 2, kHugePage), capacity);
-      data = system_memory(capacity);
-      if (!data) none_left(capacity, use.live);
-      use.reserved += capacity;
-    }
-    use.live += wanted;
+    void* const data = bytes < kLeastOfPages ? take_small(block_size(bytes)) : heap.take(bytes);
+    if (!data) none_left(bytes, use.live);
+    use.live += block_size(bytes);
     use.peak = std::max(use.peak, use.live);
     return data;
   }
-  /// The smallest free block of at least `capacity` and at most `most` bytes, or null.
-  void* take_free(size_t& capacity, size_t most) {
-    for (auto at = free.lower_bound(capacity); at != free.end() && at->first <= most; ++at) {
-      if (at->second.empty()) continue;
-      void* data = at->second.back();
-      at->second.pop_back();
-      capacity = at->first;
-      return data;
+  void* take_small(size_t capacity) {
+    auto& free = small[capacity];
+    void* data = nullptr;
+    if (!free.empty()) {
+      data = free.back();
+      free.pop_back();
+    } else if (::posix_memalign(&data, 64, capacity) == 0) {
+      use.reserved += capacity;
     }
-    return nullptr;
+    return data;
   }
-  /// Gives the largest free block of at least `least` and less than `most` bytes back to the system.
-  void drop_free(size_t least, size_t most) {
-    for (auto at = free.lower_bound(most); at != free.begin();) {
-      if ((--at)->first < least) return;
-      if (at->second.empty()) continue;
-      give_back(at->second.back(), at->first);
-      at->second.pop_back();
-      use.reserved -= at->first;
-      return;
-    }
+  void put(void* data, size_t bytes) {
+    std::lock_guard lock(mutex);
+    use.live -= block_size(bytes);
+    if (bytes < kLeastOfPages)
+      small[block_size(bytes)].push_back(data);
+    else
+      heap.put(data, bytes);
   }
   /// Memory that stays, and the chunk it is part of.
   std::pair<void*, std::shared_ptr<Chunk>> take_lasting(size_t capacity) {
@@ -143,17 +110,13 @@ struct Pool {
     std::lock_guard lock(mutex);
     use.live -= capacity, use.reserved -= capacity;
   }
-  void put(void* data, size_t capacity, size_t wanted) {
-    std::lock_guard lock(mutex);
-    use.live -= wanted;
-    free[capacity].push_back(data);
-  }
   void trim() {
     std::lock_guard lock(mutex);
-    for (auto& [capacity, list] : free) {
-      for (void* data : list) give_back(data, capacity), use.reserved -= capacity;
+    for (auto& [capacity, list] : small) {
+      for (void* data : list) std::free(data), use.reserved -= capacity;
       list.clear();
     }
+    heap.trim();
   }
 };
 
@@ -164,8 +127,9 @@ Pool& pool() {
 
 }  // namespace
 
-// At most a fifth is wasted, and sizes repeat often enough to be reused.
 size_t block_size(size_t bytes) {
+  if (bytes >= kLeastOfPages) return PageHeap::taken(bytes);
+  // Classes of small ones: at most a fifth is wasted, and sizes repeat often enough to be reused.
   bytes = std::max<size_t>(bytes, 256);
   size_t step = 64;
   while (step * 8 < bytes) step *= 2;
@@ -177,9 +141,8 @@ std::shared_ptr<Block> Block::allocate(Device device, size_t bytes) {
   auto block = std::shared_ptr<Block>(new Block);
   block->bytes_ = bytes;
   block->device_ = device;
-  size_t capacity = block_size(bytes);
-  block->data_ = pool().take(capacity);
-  block->capacity_ = capacity;
+  block->data_ = pool().take(bytes);
+  block->pooled_ = true;
   return block;
 }
 
@@ -200,21 +163,14 @@ std::shared_ptr<Block> Block::wrap(const void* data, size_t bytes, std::shared_p
 }
 
 Block::~Block() {
-  if (capacity_ > 0) pool().put(data_, capacity_, block_size(bytes_));
-}
-
-FittingBlocks::FittingBlocks() {
-  std::lock_guard lock(pool().mutex);
-  ++pool().fitting;
-}
-FittingBlocks::~FittingBlocks() {
-  std::lock_guard lock(pool().mutex);
-  --pool().fitting;
+  if (pooled_) pool().put(data_, bytes_);
 }
 
 MemoryUse memory_use() {
   std::lock_guard lock(pool().mutex);
-  return pool().use;
+  MemoryUse use = pool().use;
+  use.reserved += pool().heap.reserved();
+  return use;
 }
 
 void reset_peak_memory() {
