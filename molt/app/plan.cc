@@ -39,7 +39,7 @@ DataPlan plan_data(const Recipe& recipe, const PreparedRun& prepared, int64_t ru
   for (int64_t b = 0; b < looked; ++b) {
     const data::Batch batch = stream.at(0, b);
     rows += batch.rows(), labelled += batch.labelled;
-    plan.most_tokens = std::max(plan.most_tokens, span > 0 ? std::min(span, batch.rows()) : batch.rows());
+    if (b < run) plan.most_tokens = std::max(plan.most_tokens, span > 0 ? std::min(span, batch.rows()) : batch.rows());
     for (int64_t s = 0; span > 0 && batch.rows() > span && s < batch.segments.count(); ++s) {
       const int64_t pieces = (batch.segments.length(s) + span - 1) / span;
       plan.most_pieces = std::max(plan.most_pieces, pieces);

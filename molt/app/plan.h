@@ -32,7 +32,7 @@ struct DataPlan {
   int64_t tokens = 0, labelled = 0;
   double steps_per_epoch = 0;
   double step_tokens = 0, step_labelled = 0;  ///< means
-  int64_t most_tokens = 0;                    ///< at a time: in a batch, or a span
+  int64_t most_tokens = 0;                    ///< at a time, in a batch of this run or a span
   int64_t sizes = 1;                          ///< different numbers of tokens in batches
   int64_t most_pieces = 1;                    ///< that a sample longer than span_length is cut into
   std::vector<int64_t> cut = {};              ///< for each such sample of `looked` batches, its pieces but the last

@@ -86,6 +86,18 @@ TEST(Plan, DataIsThatOfTheRun) {
   EXPECT_EQ(plan.seconds(), 0) << "nothing was measured";
 }
 
+TEST(Plan, MemoryIsForTheBatchesThatTheRunWillSee) {
+  const Recipe recipe = recipe_of("method: lora, batch_size: 2, max_steps: 3");
+  const PreparedRun prepared = prepare_run(recipe, {});
+  int64_t seen = 0, all = 0;
+  for (int64_t b = 0; b < prepared.stream->steps_per_epoch(); ++b) {
+    all = std::max(all, prepared.stream->at(0, b).rows());
+    if (b < 3) seen = all;
+  }
+  ASSERT_LT(seen, all);
+  EXPECT_EQ(make_plan(recipe, prepared, {.seconds = 0}).data.most_tokens, seen);
+}
+
 TEST(Plan, LongSamplesInSpansRunForwardTwice) {
   const Recipe whole = recipe_of("method: lora"), cut = recipe_of("method: lora, span_length: 8, span_memory: 0"),
                truncated = recipe_of("method: lora, span_length: 8, truncated_backprop: true");
