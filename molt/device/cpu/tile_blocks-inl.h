@@ -139,14 +139,15 @@ inline void multiply_block(float* sums, bool fresh, const Run& run, const Run& m
     return store_sums<kRows, kCols>(sums);
   }
   const char* none = nullptr;
+  constexpr int kPasses = kRows * 16 / kLines;
   for (int l = 0; l < kRows * 16; l += kLines) {
-    const int64_t at = l / 16 * kTile + l % 16 * 32;
+    const int64_t at = l / 16 * kTile + l % 16 * 32, pass = l / kLines;
     const auto multiply = [&](Run r, bool first, const char*& fetched, int64_t fetch) {
       r.rows += at;
       if (!r.stride) r.stride = kRows * kTile;
       multiply_lines<kCols>(r, first, sums + l * 32, fetched, fetch);
     };
-    multiply(run, fresh, l == 0 ? next : none, l == 0 ? lines : 0);
+    multiply(run, fresh, next, lines * (pass + 1) / kPasses - lines * pass / kPasses);
     if (more.steps) multiply(more, false, none, 0);
   }
 }

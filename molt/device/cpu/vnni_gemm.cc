@@ -22,13 +22,14 @@ constexpr int64_t kBytes = 1024;  // of a tile
 constexpr int kLines = 8;         // of activations at a time, which leaves registers for their sums
 
 /// kLines lines of a tile of activations, `stride` bytes from one step to the next, by one panel: += to rows of 32
-/// sums.
-inline void multiply_lines(const uint8_t* x, int64_t stride, const int8_t* weights, int64_t steps, int32_t* sums) {
+/// sums. `lines` cache lines of `next` are fetched per step.
+inline void multiply_lines(const uint8_t* x, int64_t stride, const int8_t* weights, int64_t steps, int32_t* sums,
+                           const char*& next, int64_t lines) {
   __m512i sum[kLines][2];
 #pragma GCC unroll 8
   for (int r = 0; r < kLines; ++r)
     sum[r][0] = _mm512_load_si512(sums + r * 32), sum[r][1] = _mm512_load_si512(sums + r * 32 + 16);
-  for (int64_t s = 0; s < steps; ++s, x += stride, weights += 2 * kBytes)
+  for (int64_t s = 0; s < steps; ++s, x += stride, weights += 2 * kBytes) {
     for (int64_t i = 0; i < 16; ++i) {
       const __m512i low = _mm512_load_si512(weights + i * 64), high = _mm512_load_si512(weights + kBytes + i * 64);
 #pragma GCC unroll 8
@@ -40,6 +41,8 @@ inline void multiply_lines(const uint8_t* x, int64_t stride, const int8_t* weigh
         sum[r][1] = _mm512_dpbusd_epi32(sum[r][1], factor, high);
       }
     }
+    for (int64_t i = 0; i < lines; ++i, next += 64) _mm_prefetch(next, _MM_HINT_T1);
+  }
 #pragma GCC unroll 8
   for (int r = 0; r < kLines; ++r)
     _mm512_store_si512(sums + r * 32, sum[r][0]), _mm512_store_si512(sums + r * 32 + 16, sum[r][1]);
@@ -66,20 +69,26 @@ void blocks_vnni(const Call& c, int64_t row_begin, int64_t row_end, int64_t pane
   alignas(64) int32_t close[kRowsAtOnce * kBlock];
   for (int64_t first = row_begin; first < row_end; first += kRowsAtOnce) {
     const int64_t last = std::min(first + kRowsAtOnce, row_end);
+    int64_t passes = 0;
+    for (int64_t r = first; r < last; ++r) passes += lines_of(c.x, r) / kLines;
     for (int64_t p = panel_begin; p < panel_end; ++p) {
       const auto* weights =
           reinterpret_cast<const int8_t*>(c.weights.data()) + (p * c.weights.steps() + c.begin) * 2 * kBytes;
+      // While one panel is used, the next one comes.
+      const char* next = reinterpret_cast<const char*>(weights) + c.weights.steps() * 2 * kBytes;
+      const int64_t fetched = p + 1 < panel_end ? 2 * kBytes / 64 : 0;
       for (int64_t begin = 0; begin < c.steps; begin += kRun) {
         const int64_t end = std::min(begin + kRun, c.steps);
+        int64_t pass = 0;
         for (int64_t r = first; r < last; ++r) {
           int32_t* const sums = c.store ? reinterpret_cast<int32_t*>(c.store) + (p * c.x.row_blocks() + r) * kBlock
                                         : close + (r - first) * kBlock;
           if (begin == 0 && c.part == 0) begin_sums(c.weights.column_sums() + p * 32, sums);
           const int64_t tiles = c.x.tiles(r), lines = lines_of(c.x, r);
           const auto* x = reinterpret_cast<const uint8_t*>(c.x.at(c.part, r)) + begin * tiles * kBytes;
-          for (int64_t l = 0; l < lines; l += kLines)
+          for (int64_t l = 0; l < lines; l += kLines, ++pass)
             multiply_lines(x + l / 16 * kBytes + l % 16 * 64, tiles * kBytes, weights + begin * 2 * kBytes, end - begin,
-                           sums + l * 32);
+                           sums + l * 32, next, fetched * (pass + 1) / passes - fetched * pass / passes);
           if (end == c.steps && c.last) finish_int8_block<false>(c, r, p, sums);
         }
       }
