@@ -63,7 +63,8 @@ class Side {
   const tiles::Panels* panels() const { return tiles_.get(); }
   std::string kernel_name(int64_t rows) const {
     const bool unit = tiles::unit_available();
-    if (tiles_ && tiles_->digits() == 0) return unit ? "amx" : "avx512_bf16";
+    if (tiles_ && tiles_->digits() == 0)
+      return unit ? "amx" : tiles::pairs_are_fast() ? "avx512_bf16" : "avx512_widened";
     if (tiles_) return str(unit ? "amx" : "vnni", "_int8x", tiles_->digits());
     return panel_->kernel_name(rows);
   }

@@ -40,6 +40,16 @@ bool ask_bf16() {
 #endif
 }
 
+bool ask_pairs() {
+#if HWY_ARCH_X86
+  const char* wish = std::getenv("MOLT_BF16");
+  if (wish && *wish) return std::string_view(wish) != "widened";
+  return !__builtin_cpu_is("intel");
+#else
+  return false;
+#endif
+}
+
 bool ask_unit() {
 #if HWY_ARCH_X86
   const char* wish = std::getenv("MOLT_SIMD");
@@ -65,6 +75,11 @@ bool unit_available() {
 
 bool bf16_available() {
   static const bool answer = ask_bf16();
+  return answer;
+}
+
+bool pairs_are_fast() {
+  static const bool answer = ask_pairs();
   return answer;
 }
 
