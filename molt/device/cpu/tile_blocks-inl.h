@@ -145,8 +145,7 @@ inline void multiply_block(float* sums, bool fresh, const Run& run, const Run& m
     const auto multiply = [&](Run r, bool first, const char*& fetched, int64_t fetch) {
       r.rows += at;
       if (!r.stride) r.stride = kRows * kTile;
-      pairs_are_fast() ? multiply_lines<kCols>(r, first, sums + l * 32, fetched, fetch)
-                       : multiply_lines_widened<kCols>(r, first, sums + l * 32, fetched, fetch);
+      multiply_lines_best<kCols>(r, first, sums + l * 32, fetched, fetch);
     };
     multiply(run, fresh, next, lines * (pass + 1) / kPasses - lines * pass / kPasses);
     if (more.steps) multiply(more, false, none, 0);

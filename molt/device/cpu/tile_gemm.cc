@@ -199,7 +199,8 @@ int64_t last_pairs(const Panels& panels) { return (panels.k() - (panels.steps() 
 /// Blocks of rows [row_begin, row_end) by panels [panel_begin, panel_end).
 template <Format kFormat>
 void blocks(const Call& c, int64_t row_begin, int64_t row_end, int64_t panel_begin, int64_t panel_end) {
-  alignas(64) float sums[kRowsAtOnce * kBlock];
+  alignas(64) float sums[kRowsAtOnce * kBlock], wide[kRun * 1024];
+  const bool widen = kFormat == Format::kBf16 && !unit_available() && !pairs_are_fast();
   begin_tiles();
   for (int64_t first = row_begin; first < row_end; first += kRowsAtOnce) {
     const int64_t last = std::min(first + kRowsAtOnce, row_end), all = last - first;
@@ -211,10 +212,13 @@ void blocks(const Call& c, int64_t row_begin, int64_t row_end, int64_t panel_beg
       const int64_t lines = p + 1 < panel_end ? (32 + all - 1) / all : 0;
       for (int64_t begin = 0; begin < c.steps; begin += kRun) {
         const int64_t end = std::min(begin + kRun, c.steps);
+        const bool widened = widen && all > 1;
+        if (widened) widen_columns(b + begin * 2 * kTile, end - begin, wide);
         for (int64_t r = first; r < last; ++r) {
           const bool low = c.x.tiles(r) == 1, fresh = begin == 0 && c.part == 0;
           Run run{c.x.at(c.part, r) + begin * c.x.tiles(r) * kTile, b + begin * 2 * kTile, end - begin};
           if (c.last && end == c.steps) run.pairs = last_pairs(c.weights);
+          if (widened) run.wide = wide;
           Run more;
           if (kFormat == Format::kBf16 && c.more_rows && c.last && end == c.steps) {
             more.steps = c.more_panels->steps();
