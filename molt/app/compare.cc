@@ -32,6 +32,8 @@ std::string slug(const std::string& name) {
   return out.empty() ? "variant" : out;
 }
 
+bool says_method(const YamlNode& keys) { return keys.has("method") || keys.has("methods"); }
+
 }  // namespace
 
 std::vector<Variant> read_variants(const std::string& path, const std::vector<std::string>& overrides,
@@ -44,13 +46,12 @@ std::vector<Variant> read_variants(const std::string& path, const std::vector<st
   std::vector<Variant> variants;
   std::vector<std::string> names;
   for (const YamlNode& entry : root.child("compare").items()) {
-    const std::string trained = entry.is_map() && entry.has("methods") ? "methods" : "method";
-    if (!entry.is_map() || !entry.has("name") || !entry.has(trained))
+    if (!entry.is_map() || !entry.has("name") || !(says_method(entry) || says_method(root)))
       usage_error(entry.where(), ": expected a variant with name and method");
     if (entry.has("output_dir"))
       usage_error(entry.child("output_dir").where(),
                   ": a variant is written below the comparison's output_dir; give the key there");
-    if (trained == "methods" && entry.has("method"))
+    if (entry.has("methods") && entry.has("method"))
       usage_error(entry.where(), ": method and methods are both given; they mean the same, keep one");
     Variant v;
     v.name = entry.child("name").scalar();
@@ -60,13 +61,14 @@ std::vector<Variant> read_variants(const std::string& path, const std::vector<st
                   ", as another variant is; give it a name that differs in letters or digits");
     YamlNode recipe = root.copy();
     recipe.erase("compare");
-    recipe.erase("methods");
+    if (says_method(entry)) recipe.erase("methods"), recipe.erase("method");
     for (const std::string& key : entry.keys()) {
-      if (key != "name") recipe.set(key == trained ? "method" : key, entry.child(key));
+      if (key != "name") recipe.set(key, entry.child(key));
     }
     recipe.set("output_dir", YamlNode::parse("\"" + v.directory + "\"", path));
-    v.plain = entry.child(trained).is_scalar() && entry.child(trained).scalar() == "none";
-    if (v.plain) recipe.erase("method");
+    const std::string trained = recipe.has("methods") ? "methods" : "method";
+    v.plain = recipe.child(trained).is_scalar() && recipe.child(trained).scalar() == "none";
+    if (v.plain) recipe.erase(trained);
     v.recipe = Recipe::from(recipe, slug(v.name));
     names.push_back(v.name);
     variants.push_back(std::move(v));

@@ -78,6 +78,18 @@ TEST(PlanVerb, ALineForEachVariant) {
   EXPECT_EQ(parse_json(json.out, "plan").size(), 3u);
 }
 
+TEST(PlanVerb, AVariantWithoutAMethodHasTheRecipes) {
+  const std::string recipe = scratch().write(
+      "method_above.yaml",
+      "model: " + tiny_model() + "\n" + kTinyData +
+          "method: {lora: {r: 2}}\ncompare:\n  - {name: slow, learning_rate: 1e-4}\n"
+          "  - {name: wide, method: {lora: {r: 4}}}\n  - {name: many, methods: [bitfit, {lora: {r: 2}}]}\n");
+  const Json plans = parse_json(run_molt("plan --quick --json " + recipe).out, "plan");
+  ASSERT_EQ(plans.size(), 3u);
+  EXPECT_EQ(2 * plans[0].at("trainable_parameters").get<int64_t>(), plans[1].at("trainable_parameters").get<int64_t>());
+  EXPECT_GT(plans[2].at("trainable_parameters"), plans[0].at("trainable_parameters"));
+}
+
 TEST(PlanVerb, RefusesWhatTrainingRefuses) {
   const std::string good = recipe_on(tiny_model());
   for (const char* wrong : {"learnin_rate=1", "method.lora.r=0", "method.lora.target_modules=[inproj]", "method=lara",
